@@ -1,0 +1,23 @@
+{
+  "targets": [
+    {
+      "target_name": "dataplane",
+      "sources": [
+        "src/addon.cc",
+        "src/aio.cc",
+        "src/data_plane.cc",
+        "src/fence.cc",
+        "src/in_endpoint.cc",
+        "src/link.cc",
+        "src/out_endpoint.cc",
+        "src/rx_stream.cc",
+        "src/usb_link.cc"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS"],
+      "cflags!": ["-fno-exceptions"],
+      "cflags_cc!": ["-fno-rtti", "-std=gnu++20", "-std=gnu++17"],
+      "cflags_cc": ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions"]
+    }
+  ]
+}

@@ -1,0 +1,271 @@
+// The face of the data plane towards TypeScript: every method posts a command to the data plane's thread, which answers
+// through one callback: onEvent(kind, id, status, data). `kind` is 'done' (id: the token given with the call), 'closed'
+// (id: the link) or 'ep0'; `data` is bytes or a list of numbers. src/dataplane/ gives all this types and promises.
+
+#include <fcntl.h>
+#include <napi.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data_plane.h"
+#include "uapi.h"
+
+namespace iio_bridge {
+namespace {
+
+using Id = DataPlane::Id;
+
+struct Event {
+  const char* kind;
+  Id id;
+  int status;
+  std::vector<uint8_t> bytes;
+  std::vector<double> numbers;
+};
+
+void callEvent(Napi::Env env, Napi::Function callback, std::nullptr_t*, Event* raw) {
+  const std::unique_ptr<Event> event(raw);
+  if (env == nullptr || callback.IsEmpty()) return;
+  Napi::Value data = env.Undefined();
+  if (!event->numbers.empty()) {
+    auto list = Napi::Array::New(env, event->numbers.size());
+    for (uint32_t i = 0; i < event->numbers.size(); i++) list.Set(i, event->numbers[i]);
+    data = list;
+  } else if (!event->bytes.empty()) {
+    data = Napi::Buffer<uint8_t>::Copy(env, event->bytes.data(), event->bytes.size());
+  }
+  callback.Call({Napi::String::New(env, event->kind), Napi::Number::New(env, event->id),
+                 Napi::Number::New(env, event->status), data});
+}
+
+using EventQueue = Napi::TypedThreadSafeFunction<std::nullptr_t, Event, callEvent>;
+
+class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "DataPlane",
+                       {InstanceMethod<&DataPlaneWrap::watchEp0>("watchEp0"),
+                        InstanceMethod<&DataPlaneWrap::resumeEp0>("resumeEp0"),
+                        InstanceMethod<&DataPlaneWrap::unwatchEp0>("unwatchEp0"),
+                        InstanceMethod<&DataPlaneWrap::openUsbLink>("openUsbLink"),
+                        InstanceMethod<&DataPlaneWrap::pull>("pull"),
+                        InstanceMethod<&DataPlaneWrap::send>("send"),
+                        InstanceMethod<&DataPlaneWrap::closeLink>("closeLink"),
+                        InstanceMethod<&DataPlaneWrap::createStream>("createStream"),
+                        InstanceMethod<&DataPlaneWrap::removeStream>("removeStream"),
+                        InstanceMethod<&DataPlaneWrap::createBlock>("createBlock"),
+                        InstanceMethod<&DataPlaneWrap::freeBlock>("freeBlock"),
+                        InstanceMethod<&DataPlaneWrap::setEnabled>("setEnabled"),
+                        InstanceMethod<&DataPlaneWrap::setTimeout>("setTimeout"),
+                        InstanceMethod<&DataPlaneWrap::statistics>("statistics"),
+                        InstanceMethod<&DataPlaneWrap::shutdown>("shutdown")});
+  }
+
+  explicit DataPlaneWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DataPlaneWrap>(info) {
+    plane_ = std::make_unique<DataPlane>();
+    if (plane_->error() != 0) {
+      const int error = plane_->error();
+      plane_.reset();
+      Napi::Error::New(info.Env(), std::string("data plane: ") + std::strerror(-error)).ThrowAsJavaScriptException();
+      return;
+    }
+    events_ = EventQueue::New(info.Env(), info[0].As<Napi::Function>(), "data-plane", 0, 1);
+    open_ = true;
+    napi_add_env_cleanup_hook(info.Env(), cleanUp, this);
+  }
+
+  ~DataPlaneWrap() override { end(); }
+
+ private:
+  static void cleanUp(void* self) { static_cast<DataPlaneWrap*>(self)->end(); }
+
+  static Id id(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
+  static int number(const Napi::Value& value) { return value.As<Napi::Number>().Int32Value(); }
+
+  void emit(Event event) {
+    auto* queued = new Event(std::move(event));
+    if (events_.NonBlockingCall(queued) != napi_ok) delete queued;
+  }
+  void done(Id token, int status) { emit({"done", token, status, {}, {}}); }
+
+  void watchEp0(const Napi::CallbackInfo& info) {
+    plane_->post([this, fd = number(info[0])] {
+      plane_->watchEp0(fd, [this](const uapi::FfsEvent& event) {
+        const auto* bytes = reinterpret_cast<const uint8_t*>(&event);
+        emit({"ep0", 0, 0, {bytes, bytes + sizeof event}, {}});
+      });
+    });
+  }
+
+  void resumeEp0(const Napi::CallbackInfo&) {
+    plane_->post([this] { plane_->resumeEp0(); });
+  }
+
+  void unwatchEp0(const Napi::CallbackInfo& info) {
+    plane_->post([this, token = id(info[0])] {
+      plane_->unwatchEp0();
+      done(token, 0);
+    });
+  }
+
+  /** (link, inFd, outFd, packetBytes): takes both descriptors. */
+  void openUsbLink(const Napi::CallbackInfo& info) {
+    const Id link = id(info[0]);
+    plane_->post([this, link, in = number(info[1]), out = number(info[2]), packet = number(info[3])] {
+      auto opened =
+          std::make_unique<UsbLink>(plane_->aio(), UniqueFd(in), UniqueFd(out), static_cast<size_t>(packet));
+      opened->setClosedHandler([this, link](int reason) { emit({"closed", link, reason, {}, {}}); });
+      plane_->addLink(link, std::move(opened));
+    });
+  }
+
+  /** (link, want, limit, token) */
+  void pull(const Napi::CallbackInfo& info) {
+    const auto want = static_cast<Link::Want>(number(info[1]));
+    const auto limit = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
+    plane_->post([this, link = id(info[0]), want, limit, token = id(info[3])] {
+      Link* from = plane_->link(link);
+      if (from == nullptr) return done(token, -ESHUTDOWN);
+      from->pull(want, limit, [this, token](int status, std::vector<uint8_t> bytes) {
+        emit({"done", token, status, std::move(bytes), {}});
+      });
+    });
+  }
+
+  /** (link, transfers): each a transfer of its own, with nothing in between. */
+  void send(const Napi::CallbackInfo& info) {
+    const auto list = info[1].As<Napi::Array>();
+    std::vector<std::vector<uint8_t>> transfers;
+    for (uint32_t i = 0; i < list.Length(); i++) {
+      const auto bytes = list.Get(i).As<Napi::Uint8Array>();
+      transfers.emplace_back(bytes.Data(), bytes.Data() + bytes.ByteLength());
+    }
+    plane_->post([this, link = id(info[0]), transfers = std::move(transfers)]() mutable {
+      Link* to = plane_->link(link);
+      if (to == nullptr) return;
+      for (auto& transfer : transfers) to->send(std::move(transfer));
+    });
+  }
+
+  void closeLink(const Napi::CallbackInfo& info) {
+    plane_->post([this, link = id(info[0])] { plane_->closeLink(link); });
+  }
+
+  /** (stream, link, iioFd, options, token): keeps a duplicate of the descriptor. */
+  void createStream(const Napi::CallbackInfo& info) {
+    const int duplicate = ::fcntl(number(info[2]), F_DUPFD_CLOEXEC, 0);
+    if (duplicate < 0) return done(id(info[4]), -errno);
+    const auto given = info[3].As<Napi::Object>();
+    RxStream::Options options;
+    options.device = static_cast<uint8_t>(number(given.Get("device")));
+    options.buffer = static_cast<uint16_t>(number(given.Get("buffer")));
+    options.transferOp = static_cast<uint8_t>(number(given.Get("transferOp")));
+    options.retryOp = static_cast<uint8_t>(number(given.Get("retryOp")));
+    options.timeoutMs = number(given.Get("timeoutMs"));
+    options.sourceByRead = given.Get("sourceByRead").ToBoolean();
+    options.sinkByAio = given.Get("sinkByAio").ToBoolean();
+    plane_->post([this, stream = id(info[0]), link = id(info[1]), fd = duplicate, options, token = id(info[4])] {
+      UniqueFd iio(fd);
+      Link* to = plane_->link(link);
+      if (to == nullptr || to->closing()) return done(token, -ESHUTDOWN);
+      plane_->addStream(stream, std::make_unique<RxStream>(*to, std::move(iio), options));
+      done(token, 0);
+    });
+  }
+
+  void removeStream(const Napi::CallbackInfo& info) {
+    plane_->post([this, stream = id(info[0]), token = id(info[1])] {
+      plane_->removeStream(stream);
+      done(token, 0);
+    });
+  }
+
+  /** (stream, index, clientId, dmabufFd or -1, size, token): takes the descriptor; done with a BlockPath. */
+  void createBlock(const Napi::CallbackInfo& info) {
+    const auto size = static_cast<size_t>(info[4].As<Napi::Number>().Int64Value());
+    plane_->post([this, stream = id(info[0]), index = number(info[1]), client = number(info[2]),
+                  fd = number(info[3]), size, token = id(info[5])] {
+      UniqueFd dmabuf(fd);
+      RxStream* to = plane_->stream(stream);
+      if (to == nullptr) return done(token, -EBADF);
+      BlockPath path{};
+      const int status = to->createBlock(static_cast<uint16_t>(index), static_cast<uint16_t>(client),
+                                         std::move(dmabuf), size, path);
+      emit({"done",
+            token,
+            status,
+            {},
+            {static_cast<double>(path.source), static_cast<double>(path.sink),
+             static_cast<double>(path.sourceErrno), static_cast<double>(path.sinkErrno)}});
+    });
+  }
+
+  void freeBlock(const Napi::CallbackInfo& info) {
+    plane_->post([this, stream = id(info[0]), index = number(info[1]), token = id(info[2])] {
+      RxStream* from = plane_->stream(stream);
+      done(token, from == nullptr ? -EBADF : from->freeBlock(static_cast<uint16_t>(index)));
+    });
+  }
+
+  /** (stream, enabled, token) */
+  void setEnabled(const Napi::CallbackInfo& info) {
+    plane_->post([this, stream = id(info[0]), enabled = info[1].ToBoolean().Value(), token = id(info[2])] {
+      RxStream* of = plane_->stream(stream);
+      if (of == nullptr) return done(token, -EBADF);
+      enabled ? of->start() : of->stop();
+      done(token, 0);
+    });
+  }
+
+  void setTimeout(const Napi::CallbackInfo& info) {
+    plane_->post([this, stream = id(info[0]), ms = number(info[1])] {
+      if (RxStream* of = plane_->stream(stream)) of->setTimeout(ms);
+    });
+  }
+
+  /** (stream, token): done with the members of RxStatistics in order. */
+  void statistics(const Napi::CallbackInfo& info) {
+    plane_->post([this, stream = id(info[0]), token = id(info[1])] {
+      const RxStream* of = plane_->stream(stream);
+      if (of == nullptr) return done(token, -EBADF);
+      const RxStatistics now = of->statistics();
+      emit({"done",
+            token,
+            0,
+            {},
+            {static_cast<double>(now.blocks), static_cast<double>(now.bytes), static_cast<double>(now.sourceErrors),
+             static_cast<double>(now.timeouts), static_cast<double>(now.unfilledCount),
+             static_cast<double>(now.unfilledNs)}});
+    });
+  }
+
+  void shutdown(const Napi::CallbackInfo&) { end(); }
+
+  void end() {
+    if (!open_) return;
+    open_ = false;
+    napi_remove_env_cleanup_hook(Env(), cleanUp, this);
+    plane_->shutdown();
+    events_.Release();
+  }
+
+  std::unique_ptr<DataPlane> plane_;
+  EventQueue events_;
+  bool open_ = false;
+};
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  exports.Set("DataPlane", DataPlaneWrap::define(env));
+  return exports;
+}
+
+}  // namespace
+}  // namespace iio_bridge
+
+using iio_bridge::initialise;
+NODE_API_MODULE(dataplane, initialise)

@@ -1,0 +1,188 @@
+#include "data_plane.h"
+
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "uapi.h"
+
+namespace iio_bridge {
+namespace {
+
+// How long a cancelled request may take to come back before the process ends without it.
+constexpr auto kShutdownPatience = std::chrono::milliseconds(500);
+
+}  // namespace
+
+DataPlane::DataPlane() : wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (error() == 0) thread_ = std::thread([this] { run(); });
+}
+
+DataPlane::~DataPlane() {
+  shutdown();
+  // What the kernel did not give back within kShutdownPatience may still be written to: leaked rather than freed.
+  for (auto& entry : links_) static_cast<void>(entry.second.release());
+}
+
+int DataPlane::error() const { return wake_ ? aio_.error() : -EMFILE; }
+
+void DataPlane::post(std::function<void()> command) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) return;
+    commands_.push_back(std::move(command));
+  }
+  const uint64_t one = 1;
+  if (::write(wake_.get(), &one, sizeof one) < 0) return;  // EAGAIN: it is awake anyway
+}
+
+void DataPlane::shutdown() {
+  if (!thread_.joinable()) return;
+  post([this] { stopRequested_ = true; });
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  thread_.join();
+}
+
+void DataPlane::runCommands() {
+  uint64_t count;
+  if (::read(wake_.get(), &count, sizeof count) < 0) return;
+  std::vector<std::function<void()>> commands;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    commands.swap(commands_);
+  }
+  for (auto& command : commands) command();
+}
+
+void DataPlane::run() {
+  pthread_setname_np(pthread_self(), "data-plane");
+  auto giveUp = Clock::time_point::max();
+  for (;;) {
+    if (stopRequested_ && giveUp == Clock::time_point::max()) {
+      giveUp = Clock::now() + kShutdownPatience;
+      unwatchEp0();
+      streams_.clear();
+      for (auto& entry : links_) entry.second->close(0);
+    }
+    sweep();
+    if (stopRequested_ && (links_.empty() || Clock::now() >= giveUp)) return;
+    poller_.clear();
+    // ep0 comes first: when it says that the bus is gone, nothing more must be submitted to an endpoint.
+    if (ep0_ >= 0 && !ep0Paused_) poller_.add(ep0_, POLLIN, *this);
+    poller_.add(wake_.get(), POLLIN, *this);
+    poller_.add(aio_.eventFd(), POLLIN, *this);
+    for (auto& entry : links_) {
+      if (!entry.second->closing()) entry.second->collect(poller_);
+    }
+    for (auto& entry : streams_) entry.second->collect(poller_);
+    poller_.wait(pollTimeout());
+    aio_.reap();
+    if (std::exchange(commandsWaiting_, false)) runCommands();
+    const auto now = Clock::now();
+    for (auto& entry : streams_) {
+      if (entry.second->nextDeadline() <= now) entry.second->expire(now);
+    }
+  }
+}
+
+void DataPlane::onReady(int fd) {
+  if (fd == wake_.get()) {
+    // Not run here: a command may delete what the poller has yet to call.
+    commandsWaiting_ = true;
+  } else if (fd == aio_.eventFd()) {
+    aio_.clearEvent();
+    aio_.reap();
+  } else {
+    readEp0();
+  }
+}
+
+void DataPlane::readEp0() {
+  uapi::FfsEvent events[4];
+  const ssize_t bytes = ::read(ep0_, events, sizeof events);
+  if (bytes < 0) {
+    // EIDRM: a control request was withdrawn by the host, which the next read no longer says. Anything else means that
+    // FunctionFS has been taken from us.
+    if (errno != EIDRM && errno != EAGAIN && errno != EINTR) ep0_ = -1;
+    return;
+  }
+  for (size_t i = 0; i < static_cast<size_t>(bytes) / sizeof events[0]; i++) {
+    const uapi::FfsEvent& event = events[i];
+    if (event.type == uapi::kFfsDisable || event.type == uapi::kFfsUnbind) {
+      for (auto& entry : links_) entry.second->close(-ESHUTDOWN);
+    }
+    if (event.type == uapi::kFfsSetup) ep0Paused_ = true;
+    ep0Handler_(event);
+  }
+}
+
+void DataPlane::watchEp0(int fd, Ep0Handler handler) {
+  ep0_ = fd;
+  ep0Paused_ = false;
+  ep0Handler_ = std::move(handler);
+}
+
+void DataPlane::unwatchEp0() { ep0_ = -1; }
+
+void DataPlane::addLink(Id id, std::unique_ptr<UsbLink> link) {
+  links_[id] = std::move(link);
+}
+
+Link* DataPlane::link(Id id) const {
+  const auto found = links_.find(id);
+  return found == links_.end() ? nullptr : found->second.get();
+}
+
+void DataPlane::closeLink(Id id) {
+  if (Link* closing = link(id)) closing->close(0);
+}
+
+/** Lets links that are closing go on with it, and takes them from their streams. */
+void DataPlane::sweep() {
+  for (auto entry = links_.begin(); entry != links_.end();) {
+    UsbLink& link = *entry->second;
+    if (!link.closing()) {
+      ++entry;
+      continue;
+    }
+    for (auto& stream : streams_) {
+      if (stream.second->link() == &link) stream.second->unlink();
+    }
+    entry = link.finishClosing() ? links_.erase(entry) : std::next(entry);
+  }
+}
+
+void DataPlane::addStream(Id id, std::unique_ptr<RxStream> stream) {
+  stream->link()->setStream(stream.get());
+  streams_[id] = std::move(stream);
+}
+
+RxStream* DataPlane::stream(Id id) const {
+  const auto found = streams_.find(id);
+  return found == streams_.end() ? nullptr : found->second.get();
+}
+
+void DataPlane::removeStream(Id id) {
+  const auto found = streams_.find(id);
+  if (found == streams_.end()) return;
+  if (Link* link = found->second->link()) link->setStream(nullptr);
+  streams_.erase(found);
+}
+
+int DataPlane::pollTimeout() const {
+  // A cancelled request may come back without waking us.
+  const auto closing = [](const auto& entry) { return entry.second->closing(); };
+  if (stopRequested_ || std::any_of(links_.begin(), links_.end(), closing)) return 2;
+  auto first = Clock::time_point::max();
+  for (const auto& entry : streams_) first = std::min(first, entry.second->nextDeadline());
+  if (first == Clock::time_point::max()) return -1;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(first - Clock::now()).count();
+  return static_cast<int>(std::clamp<long long>(left, 0, 60'000));
+}
+
+}  // namespace iio_bridge

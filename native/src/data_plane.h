@@ -1,0 +1,84 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "aio.h"
+#include "link.h"
+#include "poller.h"
+#include "rx_stream.h"
+#include "uapi.h"
+#include "usb_link.h"
+
+namespace iio_bridge {
+
+/**
+ * The one thread through which all samples go, and everything that it owns: the links, the streams and the AIO context.
+ *
+ * Other threads reach it through post() only; it speaks to TypeScript through the callbacks that it is given. It never
+ * blocks but in its one poll(), so no client can hold up another.
+ */
+class DataPlane : private PollClient {
+ public:
+  using Id = uint32_t;
+  using Ep0Handler = std::function<void(const uapi::FfsEvent&)>;
+
+  DataPlane();
+  ~DataPlane();
+
+  /** 0, or a negative errno when the kernel refused what the thread needs. */
+  int error() const;
+  /** Runs `command` on the data plane's thread. */
+  void post(std::function<void()> command);
+  /** Ends everything and joins the thread. */
+  void shutdown();
+
+  // To be called on the data plane's thread.
+
+  /** Reads ep0's events; `fd` stays the caller's. After a SETUP it is left alone until resumeEp0(). */
+  void watchEp0(int fd, Ep0Handler handler);
+  void resumeEp0() { ep0Paused_ = false; }
+  /** Forgets ep0, so that its owner may close it. */
+  void unwatchEp0();
+
+  void addLink(Id id, std::unique_ptr<UsbLink> link);
+  Link* link(Id id) const;
+  void closeLink(Id id);
+
+  void addStream(Id id, std::unique_ptr<RxStream> stream);
+  RxStream* stream(Id id) const;
+  void removeStream(Id id);
+
+  Aio& aio() { return aio_; }
+
+ private:
+  void run();
+  void runCommands();
+  void readEp0();
+  void sweep();
+  int pollTimeout() const;
+  void onReady(int fd) override;
+
+  Aio aio_;
+  UniqueFd wake_;
+  Poller poller_;
+  std::mutex mutex_;
+  std::vector<std::function<void()>> commands_;  // guarded by mutex_
+  bool stopping_ = false;                        // guarded by mutex_
+  bool stopRequested_ = false;
+  int ep0_ = -1;
+  bool ep0Paused_ = false;
+  bool commandsWaiting_ = false;
+  Ep0Handler ep0Handler_;
+  std::map<Id, std::unique_ptr<RxStream>> streams_;
+  std::map<Id, std::unique_ptr<UsbLink>> links_;
+  std::thread thread_;
+};
+
+}  // namespace iio_bridge

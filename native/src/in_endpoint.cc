@@ -1,0 +1,224 @@
+#include "in_endpoint.h"
+
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "uapi.h"
+
+namespace iio_bridge {
+namespace {
+
+// FunctionFS copies an AIO write into one kernel allocation, on controllers without scatter-gather a contiguous one:
+// small enough to be had on a fragmented system, large enough to keep the bus busy with several in flight.
+constexpr size_t kChunkBytes = 128 * 1024;
+constexpr size_t kSlots = 16;
+
+void syncForRead(const Block& block, uint64_t phase) {
+  if (!block.dmabuf) return;
+  uapi::DmaBufSync sync{phase | uapi::kSyncRead};
+  ::ioctl(block.dmabuf.get(), uapi::kDmaBufSync, &sync);
+}
+
+}  // namespace
+
+InEndpoint::InEndpoint(Aio& aio, UniqueFd fd, std::function<void(int)> failed)
+    : aio_(aio), fd_(std::move(fd)), failed_(std::move(failed)) {
+  for (size_t i = 0; i < kSlots; i++) {
+    slots_.push_back(std::make_unique<Slot>());
+    slots_.back()->owner = this;
+  }
+}
+
+void InEndpoint::send(std::vector<uint8_t> bytes) {
+  auto item = std::make_shared<Item>();
+  item->length = bytes.size();
+  item->bytes = std::move(bytes);
+  items_.push_back(std::move(item));
+  pump();
+}
+
+void InEndpoint::sendBlock(const std::vector<uint8_t>& header, std::shared_ptr<Block> block,
+                           std::function<void(int)> sent) {
+  auto head = std::make_shared<Item>();
+  head->bytes = header;
+  head->length = header.size();
+  auto payload = std::make_shared<Item>();
+  payload->length = block->bytes;
+  payload->block = std::move(block);
+  payload->sent = std::move(sent);
+  items_.push_back(std::move(head));
+  items_.push_back(std::move(payload));
+  pump();
+}
+
+int InEndpoint::attach(int dmabuf) {
+  if (closing_ || !fd_) return -ESHUTDOWN;
+  return ::ioctl(fd_.get(), uapi::kFfsDmabufAttach, &dmabuf) == 0 ? 0 : -errno;
+}
+
+void InEndpoint::detach(int dmabuf) {
+  // After the controller is unbound this ioctl dereferences a null pointer in the kernel (Linux 6.12); closing the
+  // endpoint detaches everything without it.
+  if (closing_ || !fd_) return;
+  ::ioctl(fd_.get(), uapi::kFfsDmabufDetach, &dmabuf);
+}
+
+void InEndpoint::abandon(const Block& block) {
+  for (size_t i = 0; i < items_.size(); i++) {
+    Item& item = *items_[i];
+    if (item.block.get() != &block || item.finished) continue;
+    item.sent = nullptr;
+    item.fence.close();  // before the DETACH that the caller does next: see Fence
+    // A header that is still ours need not go out either.
+    if (i > next_) items_[i - 1]->finished = true;
+    for (auto& slot : slots_) {
+      if (slot->item.get() == &item) aio_.cancel(*slot);
+    }
+    item.finished = true;
+  }
+  dropFinished();
+}
+
+void InEndpoint::collect(Poller& poller) {
+  if (closing_) return;
+  // Transfers of one endpoint end in order: the first fence stands for all.
+  for (size_t i = 0; i < next_; i++) {
+    if (!items_[i]->finished && items_[i]->fence) {
+      poller.add(items_[i]->fence.fd(), POLLIN, *this);
+      return;
+    }
+  }
+}
+
+void InEndpoint::onReady(int) {
+  if (closing_) return;
+  for (size_t i = 0; i < next_; i++) {
+    Item& item = *items_[i];
+    if (item.finished || !item.fence) continue;
+    const int status = item.fence.status();
+    if (status == 0) break;
+    item.fence.close();
+    finish(item, status > 0 ? 0 : status);
+    if (closing_) return;
+  }
+  dropFinished();
+  pump();
+}
+
+void InEndpoint::onAioDone(AioRequest& request, long result) {
+  auto& slot = static_cast<Slot&>(request);
+  const std::shared_ptr<Item> item = std::move(slot.item);
+  slot.item = nullptr;
+  if (closing_ || item->finished) return;
+  if (result < 0 || static_cast<size_t>(result) != slot.length) {
+    finish(*item, result < 0 ? static_cast<int>(result) : -EIO);
+    return;
+  }
+  item->completed += slot.length;
+  if (item->completed == item->length) {
+    finish(*item, 0);
+    if (closing_) return;
+  }
+  dropFinished();
+  pump();
+}
+
+void InEndpoint::finish(Item& item, int status) {
+  item.finished = true;
+  if (item.sent) std::exchange(item.sent, nullptr)(status);
+  if (status < 0) fail(status);
+}
+
+void InEndpoint::dropFinished() {
+  while (!items_.empty() && items_.front()->finished) {
+    items_.pop_front();
+    if (next_ > 0) next_--;
+  }
+}
+
+void InEndpoint::fail(int error) {
+  if (closing_) return;
+  closing_ = true;
+  failed_(error);
+}
+
+InEndpoint::Slot* InEndpoint::freeSlot() {
+  const auto slot = std::find_if(slots_.begin(), slots_.end(), [](const auto& s) { return !s->item; });
+  return slot == slots_.end() ? nullptr : slot->get();
+}
+
+void InEndpoint::pump() {
+  while (!closing_ && next_ < items_.size()) {
+    const std::shared_ptr<Item> item = items_[next_];
+    if (!item->finished && !submitItem(item)) return;
+    next_++;
+  }
+}
+
+/** True when all of the item is with the kernel. */
+bool InEndpoint::submitItem(const std::shared_ptr<Item>& item) {
+  if (item->byDmabuf()) return submitDmabuf(*item);
+  while (item->submitted < item->length) {
+    Slot* slot = freeSlot();
+    if (slot == nullptr) return false;
+    slot->length = std::min(kChunkBytes, item->length - item->submitted);
+    // A header's end is of interest only when something else happens, the end of a payload frees its block.
+    const auto notify = item->block || item->length > kChunkBytes ? Aio::Notify::kYes : Aio::Notify::kNo;
+    aio_.prepareWrite(*slot, fd_.get(), item->data() + item->submitted, slot->length, notify);
+    slot->item = item;
+    AioRequest* request = slot;
+    if (item->block) syncForRead(*item->block, uapi::kSyncStart);
+    const int taken = aio_.submit(&request, 1);
+    if (item->block) syncForRead(*item->block, uapi::kSyncEnd);
+    if (taken < 0) {
+      slot->item = nullptr;
+      finish(*item, taken);
+      return false;
+    }
+    item->submitted += slot->length;
+  }
+  return true;
+}
+
+bool InEndpoint::submitDmabuf(Item& item) {
+  uapi::FfsDmabufTransfer transfer{item.block->dmabuf.get(), 0, item.length};
+  if (::ioctl(fd_.get(), uapi::kFfsDmabufTransfer, &transfer) != 0) {
+    finish(item, -errno);
+    return false;
+  }
+  item.submitted = item.length;
+  // Readers, too: this transfer reads the block.
+  item.fence = Fence::exportFrom(item.block->dmabuf.get(), uapi::kSyncWrite);
+  if (!item.fence) {
+    finish(item, -errno);
+    return false;
+  }
+  return true;
+}
+
+bool InEndpoint::close() {
+  closing_ = true;
+  if (!cancelled_) {
+    cancelled_ = true;
+    for (auto& item : items_) item->fence.close();
+    items_.clear();
+    next_ = 0;
+    for (auto& slot : slots_) {
+      if (slot->item) aio_.cancel(*slot);
+    }
+  }
+  // The file must not be closed with AIO pending on it: each request holds a reference, so the endpoint would stay open
+  // and its DMABUF transfers queued.
+  for (const auto& slot : slots_) {
+    if (slot->item) return false;
+  }
+  if (fd_) {
+    ::ioctl(fd_.get(), uapi::kFfsFifoFlush);
+    fd_.reset();
+  }
+  return true;
+}
+
+}  // namespace iio_bridge

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "aio.h"
+#include "block.h"
+#include "fence.h"
+#include "poller.h"
+#include "unique_fd.h"
+
+namespace iio_bridge {
+
+/**
+ * Owns a FunctionFS endpoint file that sends to the host, and the one queue through which everything sent on it goes.
+ * Items leave in the order in which they were queued, with nothing in between, so a header and its payload stay
+ * adjacent although one goes by AIO and the other by DMABUF.
+ */
+class InEndpoint : private AioOwner, private PollClient {
+ public:
+  /** `failed` is called once, with the negative errno, when the endpoint can no longer be used. */
+  InEndpoint(Aio& aio, UniqueFd fd, std::function<void(int)> failed);
+
+  /** A transfer of its own, of bytes that the endpoint keeps until they are sent. */
+  void send(std::vector<uint8_t> bytes);
+  /** `header` and then the first `block->bytes` bytes of the block; `sent` hears 0 or the negative errno. */
+  void sendBlock(const std::vector<uint8_t>& header, std::shared_ptr<Block> block, std::function<void(int)> sent);
+  /** Forgets a block: cancels its transfer if it is under way. Its `sent` is not called. */
+  void abandon(const Block& block);
+
+  /** 0, or the negative errno of FUNCTIONFS_DMABUF_ATTACH. */
+  int attach(int dmabuf);
+  void detach(int dmabuf);
+
+  void collect(Poller& poller);
+  /** Nothing is submitted from here on. */
+  void stop() { closing_ = true; }
+  /** Cancels what is pending. Call until it returns true: then the file is closed. */
+  bool close();
+
+ private:
+  struct Item {
+    std::vector<uint8_t> bytes;    // of a plain transfer
+    std::shared_ptr<Block> block;  // of a payload
+    std::function<void(int)> sent;
+    size_t length = 0;
+    size_t submitted = 0;
+    size_t completed = 0;
+    Fence fence;
+    bool finished = false;
+    bool byDmabuf() const { return block && block->usbAttached; }
+    const uint8_t* data() const { return block ? block->memory.data() : bytes.data(); }
+  };
+  struct Slot : AioRequest {
+    std::shared_ptr<Item> item;
+    size_t length = 0;
+  };
+
+  void pump();
+  bool submitItem(const std::shared_ptr<Item>& item);
+  bool submitDmabuf(Item& item);
+  void finish(Item& item, int status);
+  void dropFinished();
+  void fail(int error);
+  void onAioDone(AioRequest& request, long result) override;
+  void onReady(int fd) override;
+  Slot* freeSlot();
+
+  Aio& aio_;
+  UniqueFd fd_;
+  std::function<void(int)> failed_;
+  std::deque<std::shared_ptr<Item>> items_;
+  size_t next_ = 0;  // first item that is not wholly submitted
+  std::vector<std::unique_ptr<Slot>> slots_;
+  bool closing_ = false;
+  bool cancelled_ = false;
+};
+
+}  // namespace iio_bridge

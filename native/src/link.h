@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "block.h"
+#include "poller.h"
+
+namespace iio_bridge {
+
+class RxStream;
+
+/** The 8 bytes before everything in the binary protocol; little-endian like every host that speaks it. */
+struct FrameHeader {
+  uint16_t clientId;
+  uint8_t op;
+  uint8_t dev;
+  int32_t code;
+} __attribute__((packed));
+static_assert(sizeof(FrameHeader) == 8);
+
+/**
+ * A bidirectional byte stream with one client, and the parser of the one kind of frame that occurs per block.
+ *
+ * TypeScript pulls what it wants: a line, a number of bytes, or the next frame's header. While it waits for a frame,
+ * block requests of the attached stream are executed here and do not reach it. So frames are executed in the order of
+ * their arrival, and a client that sends faster than TypeScript works is held back, not buffered.
+ */
+class Link {
+ public:
+  enum class Want { kNothing, kLine, kBytes, kFrame };
+  using Delivery = std::function<void(int status, std::vector<uint8_t> bytes)>;
+
+  virtual ~Link() = default;
+
+  /**
+   * Asks for the next piece, once per delivery. A line is delivered with its newline, and with status -E2BIG where it
+   * exceeds `limit`.
+   */
+  void pull(Want want, size_t limit, Delivery delivery);
+  /** The stream whose block requests are executed without TypeScript; null for none. */
+  void setStream(RxStream* stream) { stream_ = stream; }
+  void setClosedHandler(std::function<void(int)> handler) { closed_ = std::move(handler); }
+
+  /** Queues bytes as a transfer of their own. */
+  virtual void send(std::vector<uint8_t> bytes) = 0;
+  virtual void sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) = 0;
+  virtual void abandon(const Block& block) = 0;
+  /** Makes the link's hardware know a dmabuf, so that sendBlock needs no copy; 0 or a negative errno. */
+  virtual int attach(int dmabuf) = 0;
+  virtual void detach(int dmabuf) = 0;
+  virtual void collect(Poller& poller) = 0;
+
+  /** Starts to end the link; `reason` is a negative errno, 0 when we wanted it. */
+  void close(int reason);
+  bool closing() const { return closing_; }
+  /** Goes on with ending it; true once nothing is left of it. */
+  bool finishClosing();
+
+  void sendResponse(uint16_t clientId, int32_t code);
+
+ protected:
+  void received(const uint8_t* data, size_t bytes);
+  /** Whether there is room for more bytes from the client. */
+  bool hasRoom() const;
+  /** Nothing may be submitted from here on. */
+  virtual void stop() = 0;
+  virtual bool closeFiles() = 0;
+
+ private:
+  void pump();
+  void deliver(int status, size_t bytes);
+  bool executeStreamFrame(const FrameHeader& header);
+
+  std::vector<uint8_t> received_;
+  size_t consumed_ = 0;
+  Want want_ = Want::kNothing;
+  size_t limit_ = 0;
+  Delivery delivery_;
+  std::function<void(int)> closed_;
+  RxStream* stream_ = nullptr;
+  bool closing_ = false;
+  bool reported_ = false;
+  int reason_ = 0;
+};
+
+}  // namespace iio_bridge

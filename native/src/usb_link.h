@@ -1,0 +1,31 @@
+#pragma once
+
+#include "aio.h"
+#include "in_endpoint.h"
+#include "link.h"
+#include "out_endpoint.h"
+
+namespace iio_bridge {
+
+/** Owns the two endpoint files of one USB pipe. */
+class UsbLink : public Link {
+ public:
+  UsbLink(Aio& aio, UniqueFd in, UniqueFd out, size_t packetBytes);
+
+  void send(std::vector<uint8_t> bytes) override;
+  void sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) override;
+  void abandon(const Block& block) override { in_.abandon(block); }
+  int attach(int dmabuf) override { return in_.attach(dmabuf); }
+  void detach(int dmabuf) override { in_.detach(dmabuf); }
+  void collect(Poller& poller) override;
+
+ private:
+  void resume();
+  void stop() override;
+  bool closeFiles() override;
+
+  InEndpoint in_;
+  OutEndpoint out_;
+};
+
+}  // namespace iio_bridge

@@ -1,0 +1,26 @@
+import { IioError } from '@iio-bridge/protocol';
+
+/** The bytes that all clients' blocks together may take. */
+export class MemoryBudget {
+  readonly #limit: number;
+  #used = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** @throws {IioError} `ENOMEM` over the limit. */
+  take(bytes: number): void {
+    if (this.#used + bytes > this.#limit) {
+      throw new IioError(
+        'ENOMEM',
+        `${bytes} bytes more for blocks would exceed the limit of ${this.#limit}: ${this.#used} are in use`,
+      );
+    }
+    this.#used += bytes;
+  }
+
+  give(bytes: number): void {
+    this.#used -= bytes;
+  }
+}

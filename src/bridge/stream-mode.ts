@@ -1,0 +1,72 @@
+import type { BlockPath } from '../dataplane/rx-stream.js';
+
+/** How many times the CPU copies samples on their way: not at all, on one side, on both. */
+export type StreamMode = 'zero-copy' | 'half-copy' | 'copy';
+
+/** Why a side copies although nobody asked for it. */
+export type FallbackCode =
+  | 'no-dmabuf-buffer'
+  | 'udc-no-sg'
+  | 'kernel-too-old'
+  | 'no-dma-memory'
+  | `iio-attach-failed:${string}`
+  | `usb-attach-failed:${string}`;
+
+/** What a stream does, for logs and people. */
+export interface StreamPath {
+  readonly mode: StreamMode;
+  readonly source: BlockPath['source'];
+  readonly sink: BlockPath['sink'];
+  readonly fallbacks: readonly FallbackCode[];
+}
+
+/**
+ * The path of a stream, from the path of one of its blocks.
+ *
+ * The errnos are those of Linux 6.12: IIO_BUFFER_DMABUF_ATTACH gives EPERM where the driver's buffer cannot take
+ * dmabufs and ENOTTY or EINVAL before 6.11; FUNCTIONFS_DMABUF_ATTACH gives EPERM where the controller cannot do
+ * scatter-gather and ENOTTY before 6.9. ENOMEM stands for a block without a dmabuf.
+ */
+export function streamPath(path: BlockPath): StreamPath {
+  const fallbacks: FallbackCode[] = [];
+  if (path.sourceRefusal !== undefined) {
+    fallbacks.push(sourceFallback(path.sourceRefusal));
+  }
+  if (path.sinkRefusal !== undefined) {
+    fallbacks.push(sinkFallback(path.sinkRefusal));
+  }
+  const copies = Number(path.source === 'iio-read') + Number(path.sink === 'usb-aio');
+  return {
+    mode: copies === 0 ? 'zero-copy' : copies === 1 ? 'half-copy' : 'copy',
+    source: path.source,
+    sink: path.sink,
+    fallbacks: [...new Set(fallbacks)],
+  };
+}
+
+function sourceFallback(refusal: string): FallbackCode {
+  switch (refusal) {
+    case 'EPERM':
+      return 'no-dmabuf-buffer';
+    case 'ENOTTY':
+    case 'EINVAL':
+      return 'kernel-too-old';
+    case 'ENOMEM':
+      return 'no-dma-memory';
+    default:
+      return `iio-attach-failed:${refusal}`;
+  }
+}
+
+function sinkFallback(refusal: string): FallbackCode {
+  switch (refusal) {
+    case 'EPERM':
+      return 'udc-no-sg';
+    case 'ENOTTY':
+      return 'kernel-too-old';
+    case 'ENOMEM':
+      return 'no-dma-memory';
+    default:
+      return `usb-attach-failed:${refusal}`;
+  }
+}

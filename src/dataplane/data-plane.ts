@@ -1,0 +1,130 @@
+import { IioError } from '@iio-bridge/protocol';
+import type { FileDescriptor } from '../sys/file-descriptor.js';
+import { Link } from './link.js';
+import { type NativeDataPlane, startNativeDataPlane } from './native.js';
+
+interface Waiter {
+  readonly operation: string;
+  resolve(data: Uint8Array | readonly number[] | undefined): void;
+  reject(error: Error): void;
+}
+
+/** A call into the data plane's thread, answered with bytes, numbers or nothing. */
+export type Call = (
+  operation: string,
+  post: (native: NativeDataPlane, token: number) => void,
+) => Promise<Uint8Array | readonly number[] | undefined>;
+
+/**
+ * The native thread through which samples flow. Owns the thread, and through it every endpoint file, IIO buffer
+ * descriptor and block that is handed over; `close()` ends all of them.
+ *
+ * JavaScript sets links and streams up and takes them down. It is not in the path of a block.
+ */
+export class DataPlane implements Disposable {
+  readonly #native: NativeDataPlane;
+  readonly #waiters = new Map<number, Waiter>();
+  readonly #links = new Map<number, Link>();
+  #ep0Listener: (event: Uint8Array) => void = () => undefined;
+  #lastId = 0;
+  #closed = false;
+
+  private constructor() {
+    this.#native = startNativeDataPlane((kind, id, status, data) => {
+      switch (kind) {
+        case 'done':
+          this.#answer(id, status, data);
+          break;
+        case 'closed':
+          this.#links.get(id)?.ended(status);
+          this.#links.delete(id);
+          break;
+        case 'ep0':
+          if (data instanceof Uint8Array) {
+            this.#ep0Listener(data);
+          }
+          break;
+      }
+    });
+  }
+
+  /** @throws {IioError} `NO_ADDON`; an error of the kernel's when it has no asynchronous I/O context left. */
+  static start(): DataPlane {
+    return new DataPlane();
+  }
+
+  /**
+   * Reads FunctionFS events from `fd`, which stays the caller's and must stay open until {@link unwatchEp0}. Links go
+   * down in the data plane as soon as it reads that the bus is gone, before the listener hears of it. After a setup
+   * event nothing is read until {@link resumeEp0}: reading would answer the request.
+   */
+  watchEp0(fd: number, listener: (event: Uint8Array) => void): void {
+    this.#ep0Listener = listener;
+    this.#native.watchEp0(fd);
+  }
+
+  resumeEp0(): void {
+    this.#native.resumeEp0();
+  }
+
+  async unwatchEp0(): Promise<void> {
+    await this.#call('stop watching ep0', (native, token) => native.unwatchEp0(token));
+  }
+
+  /** A link over the endpoint files of one USB pipe, which it takes; `packetBytes` is the endpoints' wMaxPacketSize. */
+  openUsbLink(endpoints: { readonly in: FileDescriptor; readonly out: FileDescriptor }, packetBytes: number): Link {
+    const id = this.#newId();
+    const link = new Link(id, this.#native, this.#call, () => this.#newId());
+    this.#links.set(id, link);
+    this.#native.openUsbLink(id, endpoints.in.release(), endpoints.out.release(), packetBytes);
+    return link;
+  }
+
+  /** Ends every link and stream, and the thread. */
+  close(): void {
+    if (this.#closed) {
+      return;
+    }
+    this.#closed = true;
+    this.#native.shutdown();
+    for (const link of this.#links.values()) {
+      link.ended(0);
+    }
+    this.#links.clear();
+    const waiters = [...this.#waiters.values()];
+    this.#waiters.clear();
+    for (const waiter of waiters) {
+      waiter.reject(IioError.fromErrno(108, waiter.operation));
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  readonly #call: Call = (operation, post) => {
+    if (this.#closed) {
+      return Promise.reject(IioError.fromErrno(108, operation));
+    }
+    const token = this.#newId();
+    return new Promise((resolve, reject) => {
+      this.#waiters.set(token, { operation, resolve, reject });
+      post(this.#native, token);
+    });
+  };
+
+  #answer(token: number, status: number, data: Uint8Array | readonly number[] | undefined): void {
+    const waiter = this.#waiters.get(token);
+    this.#waiters.delete(token);
+    if (status < 0) {
+      waiter?.reject(IioError.fromErrno(status, waiter.operation));
+    } else {
+      waiter?.resolve(data);
+    }
+  }
+
+  #newId(): number {
+    this.#lastId = (this.#lastId % 0xffff_ffff) + 1;
+    return this.#lastId;
+  }
+}

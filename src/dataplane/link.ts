@@ -1,0 +1,97 @@
+import { errnoName, FRAME_HEADER_BYTES, IioError } from '@iio-bridge/protocol';
+import type { Call } from './data-plane.js';
+import { type NativeDataPlane, Want } from './native.js';
+import { RxStream, type RxStreamOptions } from './rx-stream.js';
+
+/** Why a link ended: `closed` by us, or the errno name of what ended it (`ESHUTDOWN`: the bus is gone). */
+export type LinkEnd = 'closed' | string;
+
+/**
+ * A byte stream with one client: one USB pipe. The data plane owns its endpoint files; `close()` gives them up.
+ *
+ * At most one of `readLine`, `read` and `readFrame` may be pending. Each rejects with `ESHUTDOWN` (or what ended the
+ * link) once the link is down.
+ */
+export class Link {
+  readonly #id: number;
+  readonly #native: NativeDataPlane;
+  readonly #call: Call;
+  readonly #newId: () => number;
+  readonly #whenEnded: Promise<LinkEnd>;
+  #settleEnd: (end: LinkEnd) => void = () => undefined;
+
+  /** Made by {@link DataPlane.openUsbLink}. */
+  constructor(id: number, native: NativeDataPlane, call: Call, newId: () => number) {
+    this.#id = id;
+    this.#native = native;
+    this.#call = call;
+    this.#newId = newId;
+    this.#whenEnded = new Promise((resolve) => {
+      this.#settleEnd = resolve;
+    });
+  }
+
+  /** Settles when nothing is left of the link: the endpoint files are closed and can be opened anew. */
+  get whenEnded(): Promise<LinkEnd> {
+    return this.#whenEnded;
+  }
+
+  /**
+   * The next line, with its newline.
+   *
+   * @throws {IioError} `E2BIG` if `limit` bytes hold no newline; those bytes are consumed.
+   */
+  readLine(limit: number): Promise<Uint8Array> {
+    return this.#pull('read a line', Want.line, limit);
+  }
+
+  /** Exactly `bytes` bytes. */
+  async read(bytes: number): Promise<Uint8Array> {
+    return bytes === 0 ? new Uint8Array(0) : this.#pull(`read ${bytes} bytes`, Want.bytes, bytes);
+  }
+
+  /**
+   * The next frame's header. Block requests of this link's stream that arrive before it are executed by the data plane
+   * and do not show up here.
+   */
+  readFrame(): Promise<Uint8Array> {
+    return this.#pull('read a frame', Want.frame, FRAME_HEADER_BYTES);
+  }
+
+  /** Queues transfers: each is a USB transfer of its own, with nothing in between. */
+  send(...transfers: readonly Uint8Array[]): void {
+    this.#native.send(this.#id, transfers);
+  }
+
+  /**
+   * Attaches an IIO buffer to this link. The stream keeps a duplicate of `bufferFd`, so it must be closed before the
+   * buffer is.
+   *
+   * @throws {IioError} `ESHUTDOWN` when the link is down.
+   */
+  async createRxStream(bufferFd: number, options: RxStreamOptions): Promise<RxStream> {
+    const id = this.#newId();
+    const stream = new RxStream(id, this.#native, this.#call);
+    await this.#call('create a stream', (native, token) => native.createStream(id, this.#id, bufferFd, options, token));
+    return stream;
+  }
+
+  /** Ends the link: what is under way is cancelled, not waited for. Resolves when it is gone. */
+  async close(): Promise<void> {
+    this.#native.closeLink(this.#id);
+    await this.#whenEnded;
+  }
+
+  /** For {@link DataPlane}: nothing is left of the link. */
+  ended(status: number): void {
+    this.#settleEnd(status < 0 ? errnoName(status) : 'closed');
+  }
+
+  async #pull(operation: string, want: Want, limit: number): Promise<Uint8Array> {
+    const bytes = await this.#call(operation, (native, token) => native.pull(this.#id, want, limit, token));
+    if (!(bytes instanceof Uint8Array)) {
+      throw new IioError('EPROTO', `${operation}: the data plane answered without bytes`);
+    }
+    return bytes;
+  }
+}

@@ -1,0 +1,78 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { IioError } from '@iio-bridge/protocol';
+
+/** What `native/src/addon.cc` exports. Everything but `shutdown` only posts a command to the data plane's thread. */
+export interface NativeDataPlane {
+  watchEp0(fd: number): void;
+  resumeEp0(): void;
+  unwatchEp0(token: number): void;
+  openUsbLink(link: number, inFd: number, outFd: number, packetBytes: number): void;
+  pull(link: number, want: Want, limit: number, token: number): void;
+  send(link: number, transfers: readonly Uint8Array[]): void;
+  closeLink(link: number): void;
+  createStream(stream: number, link: number, iioFd: number, options: NativeStreamOptions, token: number): void;
+  removeStream(stream: number, token: number): void;
+  createBlock(stream: number, index: number, clientId: number, dmabufFd: number, size: number, token: number): void;
+  freeBlock(stream: number, index: number, token: number): void;
+  setEnabled(stream: number, enabled: boolean, token: number): void;
+  setTimeout(stream: number, ms: number): void;
+  statistics(stream: number, token: number): void;
+  shutdown(): void;
+}
+
+export interface NativeStreamOptions {
+  readonly device: number;
+  readonly buffer: number;
+  readonly transferOp: number;
+  readonly retryOp: number;
+  readonly timeoutMs: number;
+  readonly sourceByRead: boolean;
+  readonly sinkByAio: boolean;
+}
+
+/** Link::Want in native/src/link.h. */
+export const Want = { line: 1, bytes: 2, frame: 3 } as const;
+export type Want = (typeof Want)[keyof typeof Want];
+
+export type NativeEventKind = 'done' | 'closed' | 'ep0';
+export type NativeEventHandler = (
+  kind: NativeEventKind,
+  id: number,
+  status: number,
+  data: Uint8Array | readonly number[] | undefined,
+) => void;
+
+interface Addon {
+  readonly DataPlane: new (onEvent: NativeEventHandler) => NativeDataPlane;
+}
+
+/**
+ * Loads the addon and starts the data plane's thread.
+ *
+ * @throws {IioError} `NO_ADDON` where it has not been built for this machine.
+ */
+export function startNativeDataPlane(onEvent: NativeEventHandler): NativeDataPlane {
+  const require = createRequire(import.meta.url);
+  const load: (directory: string) => Addon = require('node-gyp-build');
+  let addon: Addon;
+  try {
+    addon = load(nativeDirectory());
+  } catch (error) {
+    throw new IioError('NO_ADDON', 'the data plane addon is not built for this machine: run `npm run build`', {
+      cause: error,
+    });
+  }
+  return new addon.DataPlane(onEvent);
+}
+
+/** The package's `native/` folder, wherever the compiled files stand below the package. */
+function nativeDirectory(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'native', 'binding.gyp')) && folder !== dirname(folder)) {
+    folder = dirname(folder);
+  }
+  return join(folder, 'native');
+}
