@@ -98,6 +98,7 @@ export class BinarySession {
 
   async #execute(operation: Operation, header: FrameHeader): Promise<Answer> {
     const { context, buffers } = this.#state;
+    const { backend } = context;
     const { dev: device, code } = header;
     switch (operation) {
       case 'PRINT':
@@ -110,7 +111,7 @@ export class BinarySession {
       case 'READ_CHN_ATTR':
       case 'READ_DEV_EVT_ATTR':
       case 'READ_CHN_EVT_ATTR':
-        return withPayload(await context.read(attributeRef(operation, device, code)));
+        return withPayload(await backend.readAttribute(attributeRef(operation, device, code)));
       case 'WRITE_ATTR':
       case 'WRITE_DBG_ATTR':
       case 'WRITE_BUF_ATTR':
@@ -119,9 +120,9 @@ export class BinarySession {
       case 'WRITE_CHN_EVT_ATTR':
         return await this.#writeAttribute(attributeRef(operation, device, code));
       case 'GETTRIG':
-        return { code: await context.trigger(device) };
+        return { code: await backend.trigger(device) };
       case 'SETTRIG':
-        await context.setTrigger(device, code === -1 ? undefined : code);
+        await backend.setTrigger(device, code === -1 ? undefined : code);
         return { code: 0 };
       case 'OPEN_BUFFER':
         return await this.#openBuffer(device, codeLow(code));
@@ -185,11 +186,11 @@ export class BinarySession {
       );
     }
     const value = await this.#link.read(length);
-    return { code: await this.#state.context.write(ref, value) };
+    return { code: await this.#state.context.backend.writeAttribute(ref, value) };
   }
 
   async #openBuffer(device: number, bufferIndex: number): Promise<Answer> {
-    const description = this.#state.context.local.description.devices[device];
+    const description = this.#state.context.backend.description.devices[device];
     if (description === undefined) {
       throw new IioError(
         'EPROTO',
@@ -198,6 +199,7 @@ export class BinarySession {
     }
     const maskBytes = await this.#link.read(ChannelMask.empty(description.channels.length).wordCount * 4);
     const buffer = await this.#state.buffers.open(this.#owner, {
+      backend: this.#state.context.backend,
       device: description,
       deviceIndex: device,
       bufferIndex,
@@ -225,7 +227,7 @@ export class BinarySession {
   /** A transfer that the data plane did not recognise: no such buffer or block. */
   async #refuseTransfer(header: FrameHeader): Promise<Answer> {
     await this.#link.read(8);
-    const device = this.#state.context.local.description.devices[header.dev];
+    const device = this.#state.context.backend.description.devices[header.dev];
     const direction = device?.buffers.find((buffer) => buffer.index === codeLow(header.code))?.direction;
     if (direction !== 'in') {
       throw new IioError('EPROTO', 'a client sent samples for a buffer that is not open');

@@ -1,7 +1,7 @@
-import { ChannelMask, type DeviceDescription, IioError, sampleLayout } from '@iio-bridge/protocol';
+import { type ChannelMask, type DeviceDescription, IioError, sampleLayout } from '@iio-bridge/protocol';
 import type { Link } from '../dataplane/link.js';
 import type { RxStatistics, RxStream } from '../dataplane/rx-stream.js';
-import { IioBuffer } from '../iio/buffer.js';
+import type { Backend, BackendBuffer } from '../iio/backend.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { BlockMemory } from './block-memory.js';
 import type { Logger } from './logger.js';
@@ -15,6 +15,7 @@ export interface BlockOpcodes {
 }
 
 export interface OpenBufferOptions {
+  readonly backend: Backend;
   readonly device: DeviceDescription;
   /** Position of the device in the context. */
   readonly deviceIndex: number;
@@ -38,7 +39,7 @@ export class OpenBuffer {
   /** With the channels that the device switched on by itself. */
   readonly mask: ChannelMask;
   readonly #options: OpenBufferOptions;
-  readonly #buffer: IioBuffer;
+  readonly #buffer: BackendBuffer;
   readonly #stream: RxStream;
   readonly #sampleBytes: number;
   readonly #queue = new SerialQueue();
@@ -46,41 +47,27 @@ export class OpenBuffer {
   #path: StreamPath | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: OpenBufferOptions, buffer: IioBuffer, stream: RxStream, mask: ChannelMask) {
+  private constructor(options: OpenBufferOptions, buffer: BackendBuffer, stream: RxStream) {
     this.#options = options;
     this.#buffer = buffer;
     this.#stream = stream;
-    this.mask = mask;
-    this.#sampleBytes = sampleLayout(options.device.channels, mask).bytes;
+    this.mask = buffer.mask;
+    this.#sampleBytes = sampleLayout(options.device.channels, buffer.mask).bytes;
   }
 
   /**
-   * @throws {IioError} `ENODEV` without such a buffer, `EINVAL` for an empty mask, `EOPNOTSUPP` for an output buffer,
-   * `EBUSY` if another program has it, and what {@link IioBuffer.open} throws.
+   * @throws {IioError} `EOPNOTSUPP` for an output buffer; what {@link Backend.openBuffer} throws.
    */
   static async open(options: OpenBufferOptions): Promise<OpenBuffer> {
-    const { device, bufferIndex, mask, memory } = options;
+    const { backend, device, deviceIndex, bufferIndex, memory } = options;
     const description = device.buffers.find((buffer) => buffer.index === bufferIndex);
-    if (description === undefined) {
-      throw new IioError('ENODEV', `${device.id} has no buffer ${bufferIndex}`);
-    }
-    if (description.direction === 'out') {
+    if (description?.direction === 'out') {
       throw new IioError('EOPNOTSUPP', `buffer ${bufferIndex} of ${device.id} is an output: only inputs stream`);
     }
-    const channels = description.channels
-      .filter((position) => mask.has(position))
-      .flatMap((position) => device.channels[position] ?? []);
-    if (channels.length === 0) {
-      throw new IioError('EINVAL', `no channel of buffer ${bufferIndex} of ${device.id} is enabled in the mask`);
-    }
-    const buffer = await IioBuffer.open({ device: device.id, index: bufferIndex, channels });
+    const buffer = await backend.openBuffer(deviceIndex, bufferIndex, options.mask);
     try {
-      const enabled = description.channels.filter((position) => {
-        const channel = device.channels[position];
-        return channel !== undefined && buffer.isEnabled(channel);
-      });
       const stream = await options.link.createRxStream(buffer.fd, {
-        device: options.deviceIndex,
+        device: deviceIndex,
         buffer: bufferIndex,
         transferOp: options.opcodes.transfer,
         retryOp: options.opcodes.retry,
@@ -88,7 +75,7 @@ export class OpenBuffer {
         sourceByRead: memory.mode === 'copy',
         sinkByAio: memory.mode !== 'auto',
       });
-      return new OpenBuffer(options, buffer, stream, ChannelMask.of(device.channels.length, enabled));
+      return new OpenBuffer(options, buffer, stream);
     } catch (error) {
       await buffer.close();
       throw error;
@@ -187,7 +174,7 @@ export class OpenBuffer {
     return `buffer ${this.#options.bufferIndex} of ${this.#options.device.id}`;
   }
 
-  /** In the unit that the kernel's buffer compares with on this path: see {@link IioBuffer.enable}. */
+  /** In the unit that the kernel's buffer compares with on this path: see {@link BackendBuffer.enable}. */
   #lengths(blockBytes: number, path: StreamPath): { length: number; watermark: number } {
     if (path.source === 'iio-dmabuf') {
       return { length: blockBytes, watermark: blockBytes };

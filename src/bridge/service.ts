@@ -4,12 +4,13 @@ import { Gadget } from '../ffs/gadget.js';
 import { FunctionFsMount } from '../ffs/mount.js';
 import { DmabufAllocator } from '../iio/heap.js';
 import { discoverLocalContext } from '../iio/local.js';
+import { LocalBackend } from '../iio/local-backend.js';
 import { BlockMemory } from './block-memory.js';
 import type { BridgeState } from './bridge-state.js';
 import { Buffers } from './buffers.js';
 import type { Config } from './config.js';
-import { ContextServer } from './context-server.js';
 import type { Logger } from './logger.js';
+import { ServedContext } from './served-context.js';
 import { UsbServer } from './usb-server.js';
 import { VERSION } from './version.js';
 
@@ -93,7 +94,7 @@ export class Service {
         udc,
         pipes: usb.pipes,
         heap: allocator?.name,
-        devices: context.local.description.devices.map((device) => device.name ?? device.id),
+        devices: context.backend.description.devices.map((device) => device.name ?? device.id),
       },
       'ready',
     );
@@ -102,10 +103,10 @@ export class Service {
 
 type Undo = () => void | Promise<void>;
 
-function discoverContext(log: Logger): ContextServer {
+function discoverContext(log: Logger): ServedContext {
   const local = discoverLocalContext({ contextAttributes: new Map([['iio-bridge', VERSION]]) });
   for (const warning of local.warnings) {
     log.warn({}, warning);
   }
-  return new ContextServer(local);
+  return new ServedContext(new LocalBackend(local));
 }

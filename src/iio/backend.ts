@@ -1,0 +1,43 @@
+import type { ChannelMask, ContextDescription } from '@iio-bridge/protocol';
+import type { BufferLengths } from './buffer.js';
+import type { AttributeRef } from './context.js';
+
+/** A buffer that has been opened for one client, with its channels chosen. The opener closes it. */
+export interface BackendBuffer extends AsyncDisposable {
+  /** Non-blocking, lent: samples are read from it or written to it, or go by dmabuf where the kernel's buffer can. */
+  readonly fd: number;
+  /** With the channels that the device switched on by itself. */
+  readonly mask: ChannelMask;
+  /** @throws {IioError} what the driver says. */
+  enable(lengths: BufferLengths): Promise<void>;
+  disable(): Promise<void>;
+  /** Disables the buffer and gives it back. */
+  close(): Promise<void>;
+}
+
+/** Where an IIO context comes from: this machine's devices, or something that stands in for them. */
+export interface Backend {
+  readonly description: ContextDescription;
+
+  /** The value with its final NUL. @throws {IioError} `EINVAL` if the document has no such attribute; the driver's errno. */
+  readAttribute(ref: AttributeRef): Promise<Uint8Array>;
+
+  /** Returns the number of bytes that the driver took. @throws {IioError} as {@link readAttribute}. */
+  writeAttribute(ref: AttributeRef, value: Uint8Array): Promise<number>;
+
+  /**
+   * The position of the trigger that `device` is set to.
+   *
+   * @throws {IioError} `ENOENT` if it takes none, `ENODEV` if none is set, `ENXIO` if it is not in the document.
+   */
+  trigger(device: number): Promise<number>;
+
+  /** @throws {IioError} `ENOENT` if the device takes no trigger, `EINVAL` if `trigger` is none. */
+  setTrigger(device: number, trigger: number | undefined): Promise<void>;
+
+  /**
+   * @throws {IioError} `ENODEV` without such a buffer, `EINVAL` for a mask without a channel of it, `EBUSY` if another
+   * program has it.
+   */
+  openBuffer(device: number, bufferIndex: number, mask: ChannelMask): Promise<BackendBuffer>;
+}
