@@ -1,0 +1,74 @@
+import type { Generation } from '@iio-bridge/protocol';
+import { type Answer, BinaryClient, type ClientOptions, type Request } from './binary-client.js';
+import { withDeadline } from './deadline.js';
+import type { Transport } from './link.js';
+
+/** How long a late answer may hold up other requests before the link is opened anew. Milliseconds. */
+const LATE_ANSWER_GRACE_MS = 500;
+
+/**
+ * The main link of a context: attributes, and the orders that buffers get from outside. Owns the link and replaces it
+ * when the server owes an answer for too long or the stream of bytes is broken; only a lost device is final.
+ */
+export class ControlLink {
+  readonly #transport: Transport;
+  #options: ClientOptions;
+  #client: BinaryClient;
+  #queue: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  private constructor(transport: Transport, options: ClientOptions, client: BinaryClient) {
+    this.#transport = transport;
+    this.#options = options;
+    this.#client = client;
+  }
+
+  /** @throws IioError as {@link BinaryClient.connect} */
+  static async open(transport: Transport, options: ClientOptions): Promise<ControlLink> {
+    const client = await BinaryClient.connect(await transport.openLink('main'), options);
+    return new ControlLink(transport, options, client);
+  }
+
+  set generation(generation: Generation) {
+    this.#options = { ...this.#options, generation };
+    this.#client.generation = generation;
+  }
+
+  /** One request at a time; callers queue. @throws IioError as {@link BinaryClient.request} */
+  async request(request: Request): Promise<Answer> {
+    const turn = this.#queue.then(async () => {
+      await this.#repair();
+      return this.#client.request(request);
+    });
+    this.#queue = turn.catch(() => {});
+    return await turn;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#client.close();
+  }
+
+  async #repair(): Promise<void> {
+    const { failure, stale } = this.#client;
+    if (this.#closed || failure?.code === 'DISCONNECTED' || (failure === undefined && stale === undefined)) {
+      return;
+    }
+    const { logger } = this.#options;
+    if (failure === undefined && (await this.#lateAnswerArrived())) {
+      return;
+    }
+    logger.warn(() => `${this.#client.link.name}: opening it anew, ${failure?.message ?? `no answer to '${stale}'`}`);
+    await this.#client.close();
+    this.#client = await BinaryClient.connect(await this.#transport.openLink('main'), this.#options);
+  }
+
+  async #lateAnswerArrived(): Promise<boolean> {
+    try {
+      await withDeadline(this.#client.drained(), { timeoutMs: LATE_ANSWER_GRACE_MS, what: 'late answer' });
+      return this.#client.failure === undefined;
+    } catch {
+      return false;
+    }
+  }
+}

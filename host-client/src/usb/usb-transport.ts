@@ -1,0 +1,221 @@
+import { IioError } from '@iio-bridge/protocol';
+import type { Link, LinkRole, Transport } from '../core/link.js';
+import {
+  LIBUSB_ERROR,
+  LIBUSB_TRANSFER,
+  loadUsb,
+  type UsbApi,
+  type UsbDevice,
+  type UsbEndpoint,
+  type UsbInterface,
+  usbErrno,
+} from './usb-api.js';
+import { accessDenied, type FoundUsbContext, findUsbContext, hexId, nameOf } from './usb-discovery.js';
+import { UsbLink, type UsbLinkHost } from './usb-link.js';
+
+/** Vendor request to an interface, host to device. */
+const REQUEST_TYPE = 0x41;
+const GET_STATUS = { requestType: 0x80, request: 0, length: 2 } as const;
+
+/** bRequest of the vendor requests; wValue is the pipe. */
+const PIPE_REQUEST = { RESET_PIPES: 0, OPEN_PIPE: 1, CLOSE_PIPE: 2 } as const;
+
+interface Pipe {
+  readonly in: UsbEndpoint;
+  readonly out: UsbEndpoint;
+  link: UsbLink | undefined;
+}
+
+/**
+ * An IIO context on USB, through libusb (see usb-api.ts for why npm `usb` 2.x). Owns the open device and its claimed
+ * interface; nobody else can use the interface meanwhile. A link takes one pipe: one IN and one OUT endpoint, paired by
+ * their order in the descriptors.
+ */
+export class UsbTransport implements Transport {
+  readonly uri: string;
+  readonly description: string;
+  readonly attributes: ReadonlyMap<string, string>;
+  readonly #device: UsbDevice;
+  readonly #interface: UsbInterface;
+  readonly #pipes: readonly Pipe[];
+  readonly #host: UsbLinkHost;
+
+  private constructor(found: FoundUsbContext, usbInterface: UsbInterface, pipes: readonly Pipe[]) {
+    const { device } = found;
+    const { bcdUSB } = device.deviceDescriptor;
+    this.uri = found.uri;
+    this.description = found.description;
+    this.attributes = new Map([
+      ['usb,vendor', found.manufacturer],
+      ['usb,product', found.product],
+      ['usb,serial', found.serial],
+      ['usb,idVendor', hexId(found.vendorId)],
+      ['usb,idProduct', hexId(found.productId)],
+      ['usb,release', `${(bcdUSB >> 8).toString(16)}.${((bcdUSB >> 4) & 0xf).toString(16)}`],
+    ]);
+    this.#device = device;
+    this.#interface = usbInterface;
+    this.#pipes = pipes;
+    this.#host = { bytesInFlight: 0, isGone: () => this.#isGone(), onMemoryFreed: new Set() };
+  }
+
+  /**
+   * Finds the device, claims its interface and ends what an earlier user left open.
+   * @throws IioError `BAD_URI`, `NO_CONTEXT`, `SEVERAL_CONTEXTS`, `EACCES` (with a udev rule), `EBUSY` (another program
+   *   has claimed the interface), `DISCONNECTED`
+   */
+  static async open(uri: string, api?: UsbApi): Promise<UsbTransport> {
+    const found = await findUsbContext(api ?? (await loadUsb()), uri);
+    const { device, interfaceIndex } = found;
+    try {
+      device.open();
+    } catch (error) {
+      throw openError(device, error);
+    }
+    try {
+      const usbInterface = claim(device, interfaceIndex);
+      const transport = new UsbTransport(found, usbInterface, pipesOf(usbInterface));
+      await transport.#pipeRequest('RESET_PIPES', 0);
+      return transport;
+    } catch (error) {
+      device.close();
+      throw error instanceof IioError ? error : openError(device, error);
+    }
+  }
+
+  async openLink(role: LinkRole): Promise<Link> {
+    const number = role === 'main' ? 0 : this.#pipes.findIndex(({ link }, pipe) => pipe > 0 && link === undefined);
+    const pipe = this.#pipes[number];
+    if (pipe === undefined || pipe.link !== undefined) {
+      const count = this.#pipes.length;
+      throw new IioError(
+        'EBUSY',
+        `${this.uri}: all ${count} pipes are in use (one for attributes, ${count - 1} for buffers); close a stream first`,
+      );
+    }
+    const link = new UsbLink(`pipe ${number} of ${this.uri}`, pipe, this.#host, async () => {
+      try {
+        await this.#pipeRequest('CLOSE_PIPE', number);
+      } catch {
+        // Gone, or deaf: the next OPEN_PIPE or RESET_PIPES ends the session.
+      } finally {
+        pipe.link = undefined;
+      }
+    });
+    pipe.link = link;
+    try {
+      await this.#pipeRequest('OPEN_PIPE', number);
+    } catch (error) {
+      await link.close();
+      throw error;
+    }
+    return link;
+  }
+
+  /** Closes what is left of the links, releases the interface and closes the device. */
+  async close(): Promise<void> {
+    await Promise.all(this.#pipes.map(({ link }) => link?.close()));
+    try {
+      await this.#pipeRequest('RESET_PIPES', 0);
+      await new Promise<void>((resolve) => this.#interface.release(() => resolve()));
+    } catch {
+      // Only a lost device cannot be told; closing it is all that is left.
+    }
+    this.#device.close();
+  }
+
+  #pipeRequest(request: keyof typeof PIPE_REQUEST, pipe: number): Promise<void> {
+    const what = `${this.uri}: ${request} ${pipe}`;
+    return new Promise((resolve, reject) => {
+      const { interfaceNumber } = this.#interface;
+      this.#device.controlTransfer(
+        REQUEST_TYPE,
+        PIPE_REQUEST[request],
+        pipe,
+        interfaceNumber,
+        Buffer.alloc(0),
+        (error) => {
+          if (error === undefined) {
+            resolve();
+          } else {
+            reject(controlError(what, error));
+          }
+        },
+      );
+    });
+  }
+
+  #isGone(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const { requestType, request, length } = GET_STATUS;
+      this.#device.controlTransfer(requestType, request, 0, 0, length, (error) => {
+        resolve(isDeviceGone(error));
+      });
+    });
+  }
+}
+
+function claim(device: UsbDevice, interfaceIndex: number): UsbInterface {
+  const usbInterface = device.interfaces?.[interfaceIndex];
+  if (usbInterface === undefined) {
+    throw new IioError('NO_CONTEXT', `${nameOf(device)} has lost its interface ${interfaceIndex}`);
+  }
+  try {
+    device.setAutoDetachKernelDriver(true);
+  } catch {
+    // Only Linux has kernel drivers that could be in the way.
+  }
+  usbInterface.claim();
+  return usbInterface;
+}
+
+function pipesOf({ endpoints }: UsbInterface): readonly Pipe[] {
+  return Array.from({ length: endpoints.length / 2 }, (_, pipe) => {
+    const [inEndpoint, outEndpoint] = endpoints.slice(2 * pipe);
+    if (inEndpoint === undefined || outEndpoint === undefined) {
+      throw new IioError('EINVAL', `pipe ${pipe} lacks an endpoint`);
+    }
+    return { in: inEndpoint, out: outEndpoint, link: undefined };
+  });
+}
+
+function isDeviceGone(error: unknown): boolean {
+  const errno = usbErrno(error);
+  return errno === LIBUSB_ERROR.NO_DEVICE || errno === LIBUSB_TRANSFER.NO_DEVICE;
+}
+
+function openError(device: UsbDevice, error: unknown): IioError {
+  const name = nameOf(device);
+  switch (usbErrno(error)) {
+    case LIBUSB_ERROR.ACCESS:
+      return accessDenied(device, error);
+    case LIBUSB_ERROR.BUSY:
+      return new IioError('EBUSY', `${name} is in use by another program (an IIO client?); close that first`, {
+        cause: error,
+      });
+    case LIBUSB_ERROR.NO_DEVICE:
+      return new IioError('DISCONNECTED', `${name} was disconnected`, { cause: error });
+    case LIBUSB_ERROR.NOT_SUPPORTED:
+      return new IioError('ENOTSUP', `${name} has no WinUSB driver; install one for its IIO interface`, {
+        cause: error,
+      });
+    default:
+      return new IioError('EIO', `${name} cannot be opened: ${String(error)}`, { cause: error });
+  }
+}
+
+function controlError(what: string, error: unknown): IioError {
+  if (isDeviceGone(error)) {
+    return new IioError('DISCONNECTED', `${what}: the device was disconnected`, { cause: error });
+  }
+  switch (usbErrno(error)) {
+    case LIBUSB_TRANSFER.TIMED_OUT:
+      return new IioError('ETIMEDOUT', `${what}: no answer in 1 s; an earlier session on the device may be stuck`, {
+        cause: error,
+      });
+    case LIBUSB_TRANSFER.STALL:
+      return new IioError('EPIPE', `${what}: refused by the device`, { cause: error });
+    default:
+      return new IioError('EIO', `${what}: ${String(error)}`, { cause: error });
+  }
+}

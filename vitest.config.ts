@@ -1,0 +1,33 @@
+import { defineConfig } from 'vitest/config';
+import type { MachineKind } from './lab/machine.js';
+
+/** One guest at a time: two of them, and a test's own processes, would fight over the processors. */
+function labProject(machine: MachineKind, order: number, exclude: readonly string[], timeFactor: number) {
+  return {
+    test: {
+      name: machine,
+      // `x.test.ts` runs on every machine, `x.uml.test.ts` and `x.qemu.test.ts` on one kind.
+      include: ['test/lab/**/*.test.ts'],
+      exclude: [...exclude],
+      provide: { machine },
+      fileParallelism: false,
+      maxWorkers: 1,
+      sequence: { groupOrder: order },
+      testTimeout: 60_000 * timeFactor,
+      hookTimeout: 180_000 * timeFactor,
+      teardownTimeout: 30_000,
+    },
+  };
+}
+
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'fast', include: ['test/fast/**/*.test.ts'], sequence: { groupOrder: 0 } } },
+      labProject('uml', 1, ['**/*.qemu.test.ts'], 1),
+      labProject('qemu', 2, ['**/*.uml.test.ts'], 3),
+      // Not part of `npm test`: the kernel with KASAN and lockdep, for `vitest run --project qemu-debug`.
+      labProject('qemu-debug', 3, ['**/*.uml.test.ts'], 8),
+    ],
+  },
+});
