@@ -27,6 +27,12 @@ const F_SEAL_SHRINK = 0x0002;
 const MFD_CLOEXEC = 0x0001;
 const MFD_ALLOW_SEALING = 0x0002;
 
+/** socket(2), as on every architecture that Node runs on. */
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = O_NONBLOCK;
+const SOCK_CLOEXEC = O_CLOEXEC;
+
 /** flock(2). */
 const LOCK_EX = 2;
 const LOCK_NB = 4;
@@ -44,6 +50,7 @@ interface Libc {
   readonly memfd_create: (name: string, flags: number) => number;
   readonly fcntl: (fd: number, command: number, arg: number) => number;
   readonly flock: (fd: number, operation: number) => number;
+  readonly socketpair: (domain: number, type: number, protocol: number, pair: Uint8Array) => number;
   readonly getpagesize: () => number;
   readonly read: ByteCall;
   readonly write: ByteCall;
@@ -79,6 +86,7 @@ function load(): Libc {
     memfd_create: library.func('int memfd_create(const char *name, uint flags)'),
     fcntl: library.func('int fcntl(int fd, int cmd, int arg)'),
     flock: library.func('int flock(int fd, int operation)'),
+    socketpair: library.func('int socketpair(int domain, int type, int protocol, void *pair)'),
     getpagesize: library.func('int getpagesize()'),
     read: library.func('intptr_t read(int fd, void *buf, size_t count)'),
     write: library.func('intptr_t write(int fd, const void *buf, size_t count)'),
@@ -153,6 +161,17 @@ export function tryLock(fd: number, object: string): boolean {
     return false;
   }
   throw error;
+}
+
+/** Two connected stream sockets, non-blocking and closed on exec; the caller owns both. `name` is for messages. */
+export function socketPair(name: string): readonly [number, number] {
+  const pair = new Int32Array(2);
+  const bytes = new Uint8Array(pair.buffer);
+  check(libc().socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, bytes), `socketpair for ${name}`, {
+    EMFILE: 'too many open files: raise the limit (ulimit -n)',
+  });
+  const [first = -1, second = -1] = pair;
+  return [first, second];
 }
 
 /** Bytes in a page of memory. */

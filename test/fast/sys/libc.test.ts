@@ -1,4 +1,14 @@
-import { closeSync, constants, fstatSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +23,7 @@ import {
   readNothing,
   sealAgainstShrinking,
   setNonBlocking,
+  socketPair,
   tryLock,
   unmount,
   writeNothing,
@@ -79,6 +90,20 @@ describe('libc', () => {
     onTestFinished(() => closeSync(fd));
     setNonBlocking(fd, 'ptmx');
     expect(() => readSync(fd, new Uint8Array(1))).toThrow(expect.objectContaining({ code: 'EAGAIN' }));
+  });
+
+  it('a socket pair carries bytes both ways, and blocks in neither', () => {
+    const [first, second] = socketPair('test');
+    onTestFinished(() => closeSync(second));
+    const buffer = new Uint8Array(4);
+    expect(() => readSync(first, buffer)).toThrow(expect.objectContaining({ code: 'EAGAIN' }));
+    expect(() => readSync(second, buffer)).toThrow(expect.objectContaining({ code: 'EAGAIN' }));
+    writeSync(first, Uint8Array.of(1, 2));
+    expect([readSync(second, buffer), ...buffer]).toEqual([2, 1, 2, 0, 0]);
+    writeSync(second, Uint8Array.of(3));
+    expect([readSync(first, buffer), ...buffer]).toEqual([1, 3, 2, 0, 0]);
+    closeSync(first);
+    expect(readSync(second, buffer)).toBe(0);
   });
 
   it('a lock has one holder, and ends with its descriptor', () => {
