@@ -1,3 +1,4 @@
+export * from './demux.js';
 export * from './errors.js';
 export * from './format.js';
 export * from './frame.js';
