@@ -5,12 +5,16 @@
       "sources": [
         "src/addon.cc",
         "src/aio.cc",
+        "src/block.cc",
         "src/data_plane.cc",
         "src/fence.cc",
         "src/in_endpoint.cc",
         "src/link.cc",
         "src/out_endpoint.cc",
         "src/rx_stream.cc",
+        "src/sample_io.cc",
+        "src/socket_link.cc",
+        "src/tcp_listener.cc",
         "src/usb_link.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],

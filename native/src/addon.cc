@@ -13,7 +13,10 @@
 #include <vector>
 
 #include "data_plane.h"
+#include "socket_link.h"
+#include "tcp_listener.h"
 #include "uapi.h"
+#include "usb_link.h"
 
 namespace iio_bridge {
 namespace {
@@ -53,6 +56,11 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
                         InstanceMethod<&DataPlaneWrap::resumeEp0>("resumeEp0"),
                         InstanceMethod<&DataPlaneWrap::unwatchEp0>("unwatchEp0"),
                         InstanceMethod<&DataPlaneWrap::openUsbLink>("openUsbLink"),
+                        InstanceMethod<&DataPlaneWrap::openSocketLink>("openSocketLink"),
+                        InstanceMethod<&DataPlaneWrap::listenTcp>("listenTcp"),
+                        InstanceMethod<&DataPlaneWrap::accept>("accept"),
+                        InstanceMethod<&DataPlaneWrap::closeListener>("closeListener"),
+                        InstanceMethod<&DataPlaneWrap::drain>("drain"),
                         InstanceMethod<&DataPlaneWrap::pull>("pull"),
                         InstanceMethod<&DataPlaneWrap::send>("send"),
                         InstanceMethod<&DataPlaneWrap::closeLink>("closeLink"),
@@ -63,6 +71,10 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
                         InstanceMethod<&DataPlaneWrap::setEnabled>("setEnabled"),
                         InstanceMethod<&DataPlaneWrap::setTimeout>("setTimeout"),
                         InstanceMethod<&DataPlaneWrap::statistics>("statistics"),
+                        InstanceMethod<&DataPlaneWrap::openSampleIo>("openSampleIo"),
+                        InstanceMethod<&DataPlaneWrap::readSamples>("readSamples"),
+                        InstanceMethod<&DataPlaneWrap::writeSamples>("writeSamples"),
+                        InstanceMethod<&DataPlaneWrap::closeSampleIo>("closeSampleIo"),
                         InstanceMethod<&DataPlaneWrap::shutdown>("shutdown")});
   }
 
@@ -115,13 +127,63 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
 
   /** (link, inFd, outFd, packetBytes): takes both descriptors. */
   void openUsbLink(const Napi::CallbackInfo& info) {
-    const Id link = id(info[0]);
-    plane_->post([this, link, in = number(info[1]), out = number(info[2]), packet = number(info[3])] {
-      auto opened =
-          std::make_unique<UsbLink>(plane_->aio(), UniqueFd(in), UniqueFd(out), static_cast<size_t>(packet));
-      opened->setClosedHandler([this, link](int reason) { emit({"closed", link, reason, {}, {}}); });
-      plane_->addLink(link, std::move(opened));
+    plane_->post([this, link = id(info[0]), in = number(info[1]), out = number(info[2]), packet = number(info[3])] {
+      addLink(link, std::make_unique<UsbLink>(plane_->aio(), UniqueFd(in), UniqueFd(out), static_cast<size_t>(packet)));
     });
+  }
+
+  /** (link, fd): takes the descriptor, a connected non-blocking stream socket. */
+  void openSocketLink(const Napi::CallbackInfo& info) {
+    plane_->post([this, link = id(info[0]), fd = number(info[1])] {
+      addLink(link, std::make_unique<SocketLink>(UniqueFd(fd)));
+    });
+  }
+
+  /** (listener, address, port): returns the port or a negative errno. */
+  Napi::Value listenTcp(const Napi::CallbackInfo& info) {
+    UniqueFd socket;
+    const int error = TcpListener::open(info[1].As<Napi::String>(), static_cast<uint16_t>(number(info[2])), socket);
+    if (error != 0) return Napi::Number::New(info.Env(), error);
+    const uint16_t port = TcpListener::portOf(socket);
+    auto listener = std::make_shared<UniqueFd>(std::move(socket));
+    plane_->post([this, id = id(info[0]), listener] {
+      plane_->addListener(id, std::make_unique<TcpListener>(std::move(*listener)));
+    });
+    return Napi::Number::New(info.Env(), port);
+  }
+
+  /** (listener, link, token): done with the peer's address once its connection is `link`. */
+  void accept(const Napi::CallbackInfo& info) {
+    plane_->post([this, listener = id(info[0]), link = id(info[1]), token = id(info[2])] {
+      TcpListener* from = plane_->listener(listener);
+      if (from == nullptr) return done(token, -EBADF);
+      from->accept([this, link, token](int status, UniqueFd socket, const std::string& peer) {
+        if (status == 0) addLink(link, std::make_unique<SocketLink>(std::move(socket)));
+        emit({"done", token, status, {peer.begin(), peer.end()}, {}});
+      });
+    });
+  }
+
+  void closeListener(const Napi::CallbackInfo& info) {
+    plane_->post([this, listener = id(info[0]), token = id(info[1])] {
+      plane_->removeListener(listener);
+      done(token, 0);
+    });
+  }
+
+  /** (link, limit, token) */
+  void drain(const Napi::CallbackInfo& info) {
+    const auto limit = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    plane_->post([this, link = id(info[0]), limit, token = id(info[2])] {
+      Link* of = plane_->link(link);
+      if (of == nullptr) return done(token, -ESHUTDOWN);
+      of->drain(limit, [this, token](int status) { done(token, status); });
+    });
+  }
+
+  void addLink(Id link, std::unique_ptr<Link> opened) {
+    opened->setClosedHandler([this, link](int reason) { emit({"closed", link, reason, {}, {}}); });
+    plane_->addLink(link, std::move(opened));
   }
 
   /** (link, want, limit, token) */
@@ -242,6 +304,52 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
              static_cast<double>(now.timeouts), static_cast<double>(now.unfilledCount),
              static_cast<double>(now.unfilledNs)}});
     });
+  }
+
+  /** (io, fd): keeps a duplicate of the descriptor; returns 0 or a negative errno, -EINVAL for a blocking one. */
+  Napi::Value openSampleIo(const Napi::CallbackInfo& info) {
+    const int flags = ::fcntl(number(info[1]), F_GETFL);
+    const int duplicate = ::fcntl(number(info[1]), F_DUPFD_CLOEXEC, 0);
+    if (duplicate < 0) return Napi::Number::New(info.Env(), -errno);
+    if ((flags & O_NONBLOCK) == 0) {
+      UniqueFd{duplicate};
+      return Napi::Number::New(info.Env(), -EINVAL);
+    }
+    plane_->post([this, io = id(info[0]), duplicate] {
+      plane_->addSampleIo(io, std::make_unique<SampleIo>(UniqueFd(duplicate)));
+    });
+    return Napi::Number::New(info.Env(), 0);
+  }
+
+  /** (io, least, most, timeoutMs, token): done with the bytes. */
+  void readSamples(const Napi::CallbackInfo& info) {
+    const auto least = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    const auto most = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
+    plane_->post([this, io = id(info[0]), least, most, timeoutMs = number(info[3]), token = id(info[4])] {
+      SampleIo* from = plane_->sampleIo(io);
+      if (from == nullptr) return done(token, -EBADF);
+      from->read(least, most, timeoutMs, [this, token](int status, std::vector<uint8_t> bytes) {
+        emit({"done", token, status, std::move(bytes), {}});
+      });
+    });
+  }
+
+  /** (io, bytes, timeoutMs, token) */
+  void writeSamples(const Napi::CallbackInfo& info) {
+    const auto given = info[1].As<Napi::Uint8Array>();
+    std::vector<uint8_t> bytes(given.Data(), given.Data() + given.ByteLength());
+    plane_->post([this, io = id(info[0]), bytes = std::move(bytes), timeoutMs = number(info[2]),
+                  token = id(info[3])]() mutable {
+      SampleIo* to = plane_->sampleIo(io);
+      if (to == nullptr) return done(token, -EBADF);
+      to->write(std::move(bytes), timeoutMs, [this, token](int status, const std::vector<uint8_t>&) {
+        done(token, status);
+      });
+    });
+  }
+
+  void closeSampleIo(const Napi::CallbackInfo& info) {
+    plane_->post([this, io = id(info[0])] { plane_->removeSampleIo(io); });
   }
 
   void shutdown(const Napi::CallbackInfo&) { end(); }

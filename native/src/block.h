@@ -1,14 +1,13 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
+#include <utility>
 
+#include "clock.h"
 #include "fence.h"
 #include "unique_fd.h"
 
 namespace iio_bridge {
-
-using Clock = std::chrono::steady_clock;
 
 /**
  * Where a block is. The kernel is never given a block twice in the same role: a second FunctionFS TRANSFER of a dmabuf
@@ -27,7 +26,7 @@ enum class BlockState { kIdle, kParked, kFilling, kKept, kSending };
 
 /** How a block's bytes get from the IIO buffer into it, and from it to the link. */
 enum class SourceKind { kDmabuf, kRead };
-enum class SinkKind { kDmabuf, kAio };
+enum class SinkKind { kDmabuf, kAio, kSocket };
 
 /** Owns a piece of memory that the IIO buffer fills and the link sends. */
 struct Block {
@@ -48,6 +47,27 @@ struct Block {
   Clock::time_point deadline = Clock::time_point::max();
   /** A request that arrived while the last answer was on its way out; 0 = none. */
   uint64_t nextRequest = 0;
+};
+
+/** Frames the CPU's use of a block's mapping, so that caches are right; the block must outlive it. */
+class CpuAccess {
+ public:
+  CpuAccess() = default;
+  /** `direction`: uapi::kSyncRead or kSyncWrite. */
+  CpuAccess(const Block& block, uint64_t direction);
+  CpuAccess(CpuAccess&& other) noexcept
+      : begun_(std::exchange(other.begun_, false)), dmabuf_(other.dmabuf_), direction_(other.direction_) {}
+  CpuAccess& operator=(CpuAccess&& other) noexcept;
+  ~CpuAccess() { end(); }
+
+  explicit operator bool() const { return begun_; }
+
+ private:
+  void end();
+
+  bool begun_ = false;
+  int dmabuf_ = -1;
+  uint64_t direction_ = 0;
 };
 
 }  // namespace iio_bridge

@@ -67,6 +67,8 @@ void DataPlane::run() {
       giveUp = Clock::now() + kShutdownPatience;
       unwatchEp0();
       streams_.clear();
+      sampleIos_.clear();
+      listeners_.clear();
       for (auto& entry : links_) entry.second->close(0);
     }
     sweep();
@@ -77,16 +79,29 @@ void DataPlane::run() {
     poller_.add(wake_.get(), POLLIN, *this);
     poller_.add(aio_.eventFd(), POLLIN, *this);
     for (auto& entry : links_) {
-      if (!entry.second->closing()) entry.second->collect(poller_);
+      if (entry.second->closing()) continue;
+      entry.second->proceed();
+      entry.second->collect(poller_);
     }
     for (auto& entry : streams_) entry.second->collect(poller_);
+    for (auto& entry : sampleIos_) entry.second->collect(poller_);
+    for (auto& entry : listeners_) entry.second->collect(poller_);
     poller_.wait(pollTimeout());
     aio_.reap();
     if (std::exchange(commandsWaiting_, false)) runCommands();
-    const auto now = Clock::now();
-    for (auto& entry : streams_) {
-      if (entry.second->nextDeadline() <= now) entry.second->expire(now);
-    }
+    expire(Clock::now());
+  }
+}
+
+void DataPlane::expire(Clock::time_point now) {
+  for (auto& entry : links_) {
+    if (entry.second->nextDeadline() <= now) entry.second->expire();
+  }
+  for (auto& entry : streams_) {
+    if (entry.second->nextDeadline() <= now) entry.second->expire(now);
+  }
+  for (auto& entry : sampleIos_) {
+    if (entry.second->nextDeadline() <= now) entry.second->expire(now);
   }
 }
 
@@ -114,7 +129,7 @@ void DataPlane::readEp0() {
   for (size_t i = 0; i < static_cast<size_t>(bytes) / sizeof events[0]; i++) {
     const uapi::FfsEvent& event = events[i];
     if (event.type == uapi::kFfsDisable || event.type == uapi::kFfsUnbind) {
-      for (auto& entry : links_) entry.second->close(-ESHUTDOWN);
+      for (auto& entry : links_) entry.second->busGone();
     }
     if (event.type == uapi::kFfsSetup) ep0Paused_ = true;
     ep0Handler_(event);
@@ -129,9 +144,7 @@ void DataPlane::watchEp0(int fd, Ep0Handler handler) {
 
 void DataPlane::unwatchEp0() { ep0_ = -1; }
 
-void DataPlane::addLink(Id id, std::unique_ptr<UsbLink> link) {
-  links_[id] = std::move(link);
-}
+void DataPlane::addLink(Id id, std::unique_ptr<Link> link) { links_[id] = std::move(link); }
 
 Link* DataPlane::link(Id id) const {
   const auto found = links_.find(id);
@@ -145,7 +158,7 @@ void DataPlane::closeLink(Id id) {
 /** Lets links that are closing go on with it, and takes them from their streams. */
 void DataPlane::sweep() {
   for (auto entry = links_.begin(); entry != links_.end();) {
-    UsbLink& link = *entry->second;
+    Link& link = *entry->second;
     if (!link.closing()) {
       ++entry;
       continue;
@@ -174,12 +187,24 @@ void DataPlane::removeStream(Id id) {
   streams_.erase(found);
 }
 
+SampleIo* DataPlane::sampleIo(Id id) const {
+  const auto found = sampleIos_.find(id);
+  return found == sampleIos_.end() ? nullptr : found->second.get();
+}
+
+TcpListener* DataPlane::listener(Id id) const {
+  const auto found = listeners_.find(id);
+  return found == listeners_.end() ? nullptr : found->second.get();
+}
+
 int DataPlane::pollTimeout() const {
   // A cancelled request may come back without waking us.
   const auto closing = [](const auto& entry) { return entry.second->closing(); };
   if (stopRequested_ || std::any_of(links_.begin(), links_.end(), closing)) return 2;
   auto first = Clock::time_point::max();
+  for (const auto& entry : links_) first = std::min(first, entry.second->nextDeadline());
   for (const auto& entry : streams_) first = std::min(first, entry.second->nextDeadline());
+  for (const auto& entry : sampleIos_) first = std::min(first, entry.second->nextDeadline());
   if (first == Clock::time_point::max()) return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(first - Clock::now()).count();
   return static_cast<int>(std::clamp<long long>(left, 0, 60'000));

@@ -13,13 +13,15 @@
 #include "link.h"
 #include "poller.h"
 #include "rx_stream.h"
+#include "sample_io.h"
+#include "tcp_listener.h"
 #include "uapi.h"
-#include "usb_link.h"
 
 namespace iio_bridge {
 
 /**
- * The one thread through which all samples go, and everything that it owns: the links, the streams and the AIO context.
+ * The one thread through which all samples go, and everything that it owns: the links, the streams, the descriptors that
+ * TypeScript reads and writes samples on, and the AIO context.
  *
  * Other threads reach it through post() only; it speaks to TypeScript through the callbacks that it is given. It never
  * blocks but in its one poll(), so no client can hold up another.
@@ -47,13 +49,21 @@ class DataPlane : private PollClient {
   /** Forgets ep0, so that its owner may close it. */
   void unwatchEp0();
 
-  void addLink(Id id, std::unique_ptr<UsbLink> link);
+  void addLink(Id id, std::unique_ptr<Link> link);
   Link* link(Id id) const;
   void closeLink(Id id);
 
   void addStream(Id id, std::unique_ptr<RxStream> stream);
   RxStream* stream(Id id) const;
   void removeStream(Id id);
+
+  void addSampleIo(Id id, std::unique_ptr<SampleIo> io) { sampleIos_[id] = std::move(io); }
+  SampleIo* sampleIo(Id id) const;
+  void removeSampleIo(Id id) { sampleIos_.erase(id); }
+
+  void addListener(Id id, std::unique_ptr<TcpListener> listener) { listeners_[id] = std::move(listener); }
+  TcpListener* listener(Id id) const;
+  void removeListener(Id id) { listeners_.erase(id); }
 
   Aio& aio() { return aio_; }
 
@@ -62,6 +72,7 @@ class DataPlane : private PollClient {
   void runCommands();
   void readEp0();
   void sweep();
+  void expire(Clock::time_point now);
   int pollTimeout() const;
   void onReady(int fd) override;
 
@@ -77,7 +88,9 @@ class DataPlane : private PollClient {
   bool commandsWaiting_ = false;
   Ep0Handler ep0Handler_;
   std::map<Id, std::unique_ptr<RxStream>> streams_;
-  std::map<Id, std::unique_ptr<UsbLink>> links_;
+  std::map<Id, std::unique_ptr<Link>> links_;
+  std::map<Id, std::unique_ptr<SampleIo>> sampleIos_;
+  std::map<Id, std::unique_ptr<TcpListener>> listeners_;
   std::thread thread_;
 };
 

@@ -15,12 +15,6 @@ namespace {
 constexpr size_t kChunkBytes = 128 * 1024;
 constexpr size_t kSlots = 16;
 
-void syncForRead(const Block& block, uint64_t phase) {
-  if (!block.dmabuf) return;
-  uapi::DmaBufSync sync{phase | uapi::kSyncRead};
-  ::ioctl(block.dmabuf.get(), uapi::kDmaBufSync, &sync);
-}
-
 }  // namespace
 
 InEndpoint::InEndpoint(Aio& aio, UniqueFd fd, std::function<void(int)> failed)
@@ -35,6 +29,7 @@ void InEndpoint::send(std::vector<uint8_t> bytes) {
   auto item = std::make_shared<Item>();
   item->length = bytes.size();
   item->bytes = std::move(bytes);
+  unsentBytes_ += item->length;
   items_.push_back(std::move(item));
   pump();
 }
@@ -44,8 +39,10 @@ void InEndpoint::sendBlock(const std::vector<uint8_t>& header, std::shared_ptr<B
   auto head = std::make_shared<Item>();
   head->bytes = header;
   head->length = header.size();
+  head->isOfBlock = true;
   auto payload = std::make_shared<Item>();
   payload->length = block->bytes;
+  payload->isOfBlock = true;
   payload->block = std::move(block);
   payload->sent = std::move(sent);
   items_.push_back(std::move(head));
@@ -133,6 +130,7 @@ void InEndpoint::finish(Item& item, int status) {
 
 void InEndpoint::dropFinished() {
   while (!items_.empty() && items_.front()->finished) {
+    if (!items_.front()->isOfBlock) unsentBytes_ -= items_.front()->length;
     items_.pop_front();
     if (next_ > 0) next_--;
   }
@@ -164,14 +162,16 @@ bool InEndpoint::submitItem(const std::shared_ptr<Item>& item) {
     Slot* slot = freeSlot();
     if (slot == nullptr) return false;
     slot->length = std::min(kChunkBytes, item->length - item->submitted);
-    // A header's end is of interest only when something else happens, the end of a payload frees its block.
-    const auto notify = item->block || item->length > kChunkBytes ? Aio::Notify::kYes : Aio::Notify::kNo;
+    // The payload's end wakes us for its header's as well.
+    const auto notify = item->isOfBlock && !item->block ? Aio::Notify::kNo : Aio::Notify::kYes;
     aio_.prepareWrite(*slot, fd_.get(), item->data() + item->submitted, slot->length, notify);
     slot->item = item;
     AioRequest* request = slot;
-    if (item->block) syncForRead(*item->block, uapi::kSyncStart);
+    // The kernel copies the data while it takes the request.
+    CpuAccess access;
+    if (item->block) access = CpuAccess(*item->block, uapi::kSyncRead);
     const int taken = aio_.submit(&request, 1);
-    if (item->block) syncForRead(*item->block, uapi::kSyncEnd);
+    access = {};
     if (taken < 0) {
       slot->item = nullptr;
       finish(*item, taken);

@@ -35,6 +35,9 @@ class InEndpoint : private AioOwner, private PollClient {
   int attach(int dmabuf);
   void detach(int dmabuf);
 
+  /** Bytes of send() that the controller has not yet sent. */
+  size_t unsentBytes() const { return unsentBytes_; }
+
   void collect(Poller& poller);
   /** Nothing is submitted from here on. */
   void stop() { closing_ = true; }
@@ -50,6 +53,7 @@ class InEndpoint : private AioOwner, private PollClient {
     size_t submitted = 0;
     size_t completed = 0;
     Fence fence;
+    bool isOfBlock = false;
     bool finished = false;
     bool byDmabuf() const { return block && block->usbAttached; }
     const uint8_t* data() const { return block ? block->memory.data() : bytes.data(); }
@@ -74,6 +78,7 @@ class InEndpoint : private AioOwner, private PollClient {
   std::function<void(int)> failed_;
   std::deque<std::shared_ptr<Item>> items_;
   size_t next_ = 0;  // first item that is not wholly submitted
+  size_t unsentBytes_ = 0;
   std::vector<std::unique_ptr<Slot>> slots_;
   bool closing_ = false;
   bool cancelled_ = false;

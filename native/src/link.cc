@@ -12,6 +12,13 @@ namespace {
 // More than this is never held for a client beyond what TypeScript has asked for.
 constexpr size_t kReceiveLimit = 64 * 1024;
 
+// A client that leaves more than this of its answers unread gets no further one.
+constexpr size_t kUnsentLimit = 1024 * 1024;
+
+// How long what a client has asked for may take after it has closed its side of the connection: it may still read, as
+// `echo PRINT | nc` does, but most that close are gone, and their buffers must be given back.
+constexpr auto kLastAnswerPatience = std::chrono::seconds(1);
+
 }  // namespace
 
 void Link::pull(Want want, size_t limit, Delivery delivery) {
@@ -22,7 +29,8 @@ void Link::pull(Want want, size_t limit, Delivery delivery) {
   pump();
 }
 
-bool Link::hasRoom() const {
+bool Link::wantsMore() const {
+  if (closing_ || clientDone_) return false;
   const size_t wanted = want_ == Want::kBytes ? limit_ : 0;
   return received_.size() - consumed_ < std::max(kReceiveLimit, wanted);
 }
@@ -31,46 +39,79 @@ void Link::received(const uint8_t* data, size_t bytes) {
   if (consumed_ == received_.size()) {
     received_.clear();
     consumed_ = 0;
+  } else if (consumed_ >= kReceiveLimit) {
+    received_.erase(received_.begin(), received_.begin() + static_cast<ptrdiff_t>(consumed_));
+    consumed_ = 0;
   }
   received_.insert(received_.end(), data, data + bytes);
   pump();
 }
 
+void Link::clientDone() {
+  clientDone_ = true;
+  busySince_ = Clock::now();
+  pump();
+}
+
+void Link::drain(size_t limit, Drained drained) {
+  if (closing_) return drained(reason_ < 0 ? reason_ : -ESHUTDOWN);
+  drains_.push_back({limit, std::move(drained)});
+}
+
+void Link::proceed() {
+  const auto waiting = std::stable_partition(drains_.begin(), drains_.end(),
+                                             [this](const Drain& drain) { return unsentBytes() > drain.limit; });
+  if (waiting != drains_.end()) busySince_ = Clock::now();
+  for (auto drain = waiting; drain != drains_.end(); ++drain) drain->drained(0);
+  drains_.erase(waiting, drains_.end());
+  pump();
+}
+
+Clock::time_point Link::nextDeadline() const {
+  const bool waiting = clientDone_ && !closing_ && want_ == Want::kNothing && drains_.empty();
+  return waiting ? busySince_ + kLastAnswerPatience : Clock::time_point::max();
+}
+
 void Link::pump() {
-  while (!closing_ && want_ != Want::kNothing) {
-    const uint8_t* data = received_.data() + consumed_;
-    const size_t available = received_.size() - consumed_;
-    switch (want_) {
-      case Want::kLine: {
-        const auto* end = static_cast<const uint8_t*>(std::memchr(data, '\n', std::min(available, limit_)));
-        if (end != nullptr) {
-          deliver(0, static_cast<size_t>(end - data) + 1);
-        } else if (available >= limit_) {
-          deliver(-E2BIG, limit_);
-        } else {
-          return;
-        }
-        break;
-      }
-      case Want::kBytes:
-        if (available < limit_) return;
-        deliver(0, limit_);
-        break;
-      case Want::kFrame: {
-        if (available < sizeof(FrameHeader)) return;
-        FrameHeader header;
-        std::memcpy(&header, data, sizeof header);
-        if (stream_ == nullptr || !stream_->handles(header)) {
-          deliver(0, sizeof header);
-        } else if (!executeStreamFrame(header)) {
-          return;
-        }
-        break;
-      }
-      case Want::kNothing:
-        return;
-    }
+  while (!closing_ && want_ != Want::kNothing && unsentBytes() <= kUnsentLimit) {
+    if (serve()) continue;
+    if (clientDone_) close(-ESHUTDOWN);
+    return;
   }
+}
+
+/** False while what TypeScript wants has not wholly arrived. */
+bool Link::serve() {
+  const uint8_t* data = received_.data() + consumed_;
+  const size_t available = received_.size() - consumed_;
+  switch (want_) {
+    case Want::kLine: {
+      const auto* end = static_cast<const uint8_t*>(std::memchr(data, '\n', std::min(available, limit_)));
+      if (end != nullptr) {
+        deliver(0, static_cast<size_t>(end - data) + 1);
+      } else if (available >= limit_) {
+        deliver(-E2BIG, limit_);
+      } else {
+        return false;
+      }
+      return true;
+    }
+    case Want::kBytes:
+      if (available < limit_) return false;
+      deliver(0, limit_);
+      return true;
+    case Want::kFrame: {
+      if (available < sizeof(FrameHeader)) return false;
+      FrameHeader header;
+      std::memcpy(&header, data, sizeof header);
+      if (stream_ != nullptr && stream_->handles(header)) return executeStreamFrame(header);
+      deliver(0, sizeof header);
+      return true;
+    }
+    case Want::kNothing:
+      break;
+  }
+  return false;
 }
 
 /** False while the frame is incomplete. */
@@ -89,6 +130,7 @@ void Link::deliver(int status, size_t bytes) {
   std::vector<uint8_t> piece(begin, begin + static_cast<ptrdiff_t>(bytes));
   consumed_ += bytes;
   want_ = Want::kNothing;
+  busySince_ = Clock::now();
   std::exchange(delivery_, nullptr)(status, std::move(piece));
 }
 
@@ -104,7 +146,9 @@ void Link::close(int reason) {
   reason_ = reason;
   stream_ = nullptr;
   stop();
-  if (want_ != Want::kNothing) deliver(reason < 0 ? reason : -ESHUTDOWN, 0);
+  const int why = reason < 0 ? reason : -ESHUTDOWN;
+  for (const Drain& drain : std::exchange(drains_, {})) drain.drained(why);
+  if (want_ != Want::kNothing) deliver(why, 0);
 }
 
 bool Link::finishClosing() {

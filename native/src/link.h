@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -27,12 +28,14 @@ static_assert(sizeof(FrameHeader) == 8);
  *
  * TypeScript pulls what it wants: a line, a number of bytes, or the next frame's header. While it waits for a frame,
  * block requests of the attached stream are executed here and do not reach it. So frames are executed in the order of
- * their arrival, and a client that sends faster than TypeScript works is held back, not buffered.
+ * their arrival, and a client that sends faster than TypeScript works, or that does not read its answers, is held back,
+ * not buffered.
  */
 class Link {
  public:
   enum class Want { kNothing, kLine, kBytes, kFrame };
   using Delivery = std::function<void(int status, std::vector<uint8_t> bytes)>;
+  using Drained = std::function<void(int status)>;
 
   virtual ~Link() = default;
 
@@ -41,19 +44,32 @@ class Link {
    * exceeds `limit`.
    */
   void pull(Want want, size_t limit, Delivery delivery);
+  /** `drained` hears 0 once at most `limit` bytes of send() wait for the client to read, or why that will not be. */
+  void drain(size_t limit, Drained drained);
   /** The stream whose block requests are executed without TypeScript; null for none. */
   void setStream(RxStream* stream) { stream_ = stream; }
   void setClosedHandler(std::function<void(int)> handler) { closed_ = std::move(handler); }
 
-  /** Queues bytes as a transfer of their own. */
+  /** Queues bytes; on USB as a transfer of their own. */
   virtual void send(std::vector<uint8_t> bytes) = 0;
   virtual void sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) = 0;
   virtual void abandon(const Block& block) = 0;
-  /** Makes the link's hardware know a dmabuf, so that sendBlock needs no copy; 0 or a negative errno. */
+  /**
+   * Makes the link's hardware know a dmabuf, so that sendBlock needs no copy; 0 or a negative errno, -EOPNOTSUPP where
+   * there is no such hardware.
+   */
   virtual int attach(int dmabuf) = 0;
   virtual void detach(int dmabuf) = 0;
+  /** How sendBlock moves a block that is not attached: out of its mapping. */
+  virtual SinkKind mappedSink() const = 0;
   virtual void collect(Poller& poller) = 0;
+  /** To be called every turn: goes on with what waited for the client to read. */
+  void proceed();
+  Clock::time_point nextDeadline() const;
+  void expire() { close(-ESHUTDOWN); }
 
+  /** The USB bus is gone: nothing may be submitted to an endpoint any more. */
+  virtual void busGone() {}
   /** Starts to end the link; `reason` is a negative errno, 0 when we wanted it. */
   void close(int reason);
   bool closing() const { return closing_; }
@@ -64,14 +80,19 @@ class Link {
 
  protected:
   void received(const uint8_t* data, size_t bytes);
-  /** Whether there is room for more bytes from the client. */
-  bool hasRoom() const;
+  /** The client sends nothing more, but may read. The link ends with the last answer to what it has sent. */
+  void clientDone();
+  /** Whether to read on what the client sends. */
+  bool wantsMore() const;
+  /** How much of what was given to send() is still ours. */
+  virtual size_t unsentBytes() const = 0;
   /** Nothing may be submitted from here on. */
   virtual void stop() = 0;
   virtual bool closeFiles() = 0;
 
  private:
   void pump();
+  bool serve();
   void deliver(int status, size_t bytes);
   bool executeStreamFrame(const FrameHeader& header);
 
@@ -82,6 +103,13 @@ class Link {
   Delivery delivery_;
   std::function<void(int)> closed_;
   RxStream* stream_ = nullptr;
+  struct Drain {
+    size_t limit;
+    Drained drained;
+  };
+  std::vector<Drain> drains_;
+  bool clientDone_ = false;
+  Clock::time_point busySince_{};  // TypeScript is: it has had the latest piece, and asks for none
   bool closing_ = false;
   bool reported_ = false;
   int reason_ = 0;

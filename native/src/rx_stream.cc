@@ -17,12 +17,6 @@ uint16_t bufferIndexOf(const FrameHeader& header) { return static_cast<uint32_t>
  * get it back. */
 int32_t enqueueError(int error) { return static_cast<int32_t>(static_cast<uint32_t>(error) << 16); }
 
-void syncForWrite(const Block& block, uint64_t phase) {
-  if (!block.dmabuf) return;
-  uapi::DmaBufSync sync{phase | uapi::kSyncWrite};
-  ::ioctl(block.dmabuf.get(), uapi::kDmaBufSync, &sync);
-}
-
 }  // namespace
 
 RxStream::RxStream(Link& link, UniqueFd iio, const Options& options)
@@ -66,8 +60,10 @@ int RxStream::createBlock(uint16_t index, uint16_t clientId, UniqueFd dmabuf, si
     sinkErrno = block->dmabuf ? -link_->attach(block->dmabuf.get()) : ENOMEM;
     block->usbAttached = sinkErrno == 0;
   }
-  block->sink = block->usbAttached ? SinkKind::kDmabuf : SinkKind::kAio;
-  if (source_ == SourceKind::kRead || block->sink == SinkKind::kAio) {
+  block->sink = block->usbAttached ? SinkKind::kDmabuf : link_->mappedSink();
+  // A link without hardware of its own refuses nothing.
+  if (block->sink == SinkKind::kSocket) sinkErrno = 0;
+  if (source_ == SourceKind::kRead || block->sink != SinkKind::kDmabuf) {
     block->memory = Mapping::create(block->dmabuf.get(), size);
     if (!block->memory) {
       const int mapError = -errno;
@@ -158,7 +154,7 @@ void RxStream::retry(const BlockPtr& block, uint16_t clientId) {
     case BlockState::kFilling:
     case BlockState::kParked:
       block->answerOwed = true;
-      block->deadline = deadlineFromNow();
+      block->deadline = deadlineAfter(options_.timeoutMs);
       return;
     case BlockState::kKept:
       block->answerOwed = true;
@@ -183,7 +179,7 @@ void RxStream::fill(const BlockPtr& block) {
     }
   }
   block->state = BlockState::kFilling;
-  block->deadline = deadlineFromNow();
+  block->deadline = deadlineAfter(options_.timeoutMs);
   filling_.push_back(block);
 }
 
@@ -212,10 +208,10 @@ void RxStream::onReady(int) {
 void RxStream::readIntoHead() {
   while (!filling_.empty()) {
     Block& block = *filling_.front();
-    syncForWrite(block, uapi::kSyncStart);
+    CpuAccess access(block, uapi::kSyncWrite);
     const ssize_t count = ::read(iio_.get(), block.memory.data() + block.filled, block.bytes - block.filled);
     const int error = count < 0 ? errno : 0;
-    syncForWrite(block, uapi::kSyncEnd);
+    access = {};
     if (error == EAGAIN || error == EINTR) return;
     if (count <= 0) return filled(error != 0 ? -error : -EIO);
     block.filled += static_cast<size_t>(count);
@@ -257,11 +253,6 @@ void RxStream::sent(const BlockPtr& block) {
   block->state = BlockState::kIdle;
   const uint64_t next = std::exchange(block->nextRequest, 0);
   if (next != 0) request(block, next);
-}
-
-Clock::time_point RxStream::deadlineFromNow() const {
-  return options_.timeoutMs > 0 ? Clock::now() + std::chrono::milliseconds(options_.timeoutMs)
-                                : Clock::time_point::max();
 }
 
 Clock::time_point RxStream::nextDeadline() const {

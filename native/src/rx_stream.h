@@ -89,7 +89,6 @@ class RxStream : private PollClient {
   void readIntoHead();
   void refuse(const Block& block, int error);
   void noteQueueLength();
-  Clock::time_point deadlineFromNow() const;
   void onReady(int fd) override;
 
   Link* link_;

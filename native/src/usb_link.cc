@@ -24,7 +24,7 @@ void UsbLink::collect(Poller& poller) {
 }
 
 void UsbLink::resume() {
-  if (!closing() && hasRoom()) out_.arm();
+  if (!closing() && wantsMore()) out_.arm();
 }
 
 void UsbLink::stop() {

@@ -17,9 +17,12 @@ class UsbLink : public Link {
   void abandon(const Block& block) override { in_.abandon(block); }
   int attach(int dmabuf) override { return in_.attach(dmabuf); }
   void detach(int dmabuf) override { in_.detach(dmabuf); }
+  SinkKind mappedSink() const override { return SinkKind::kAio; }
   void collect(Poller& poller) override;
+  void busGone() override { close(-ESHUTDOWN); }
 
  private:
+  size_t unsentBytes() const override { return in_.unsentBytes(); }
   void resume();
   void stop() override;
   bool closeFiles() override;

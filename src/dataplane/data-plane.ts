@@ -1,7 +1,11 @@
+import { getSystemErrorName } from 'node:util';
 import { IioError } from '@iio-bridge/protocol';
+import { systemError } from '../sys/errors.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { Link } from './link.js';
 import { type NativeDataPlane, startNativeDataPlane } from './native.js';
+import { SampleIo } from './sample-io.js';
+import { type Connection, TcpListener } from './tcp-listener.js';
 
 interface Waiter {
   readonly operation: string;
@@ -73,11 +77,50 @@ export class DataPlane implements Disposable {
 
   /** A link over the endpoint files of one USB pipe, which it takes; `packetBytes` is the endpoints' wMaxPacketSize. */
   openUsbLink(endpoints: { readonly in: FileDescriptor; readonly out: FileDescriptor }, packetBytes: number): Link {
+    return this.#addLink((id) =>
+      this.#native.openUsbLink(id, endpoints.in.release(), endpoints.out.release(), packetBytes),
+    );
+  }
+
+  /** A link over a connected, non-blocking stream socket, which it takes. @throws {IioError} `ESHUTDOWN` after `close()`. */
+  openSocketLink(socket: FileDescriptor): Link {
+    this.#assertOpen('open a socket link');
+    return this.#addLink((id) => this.#native.openSocketLink(id, socket.release()));
+  }
+
+  /**
+   * Listens on a numeric address (`127.0.0.1`, `::1`; `::` is every address of both families) and port, 0 for any.
+   *
+   * @throws {IioError} `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`; `EINVAL` for what is no address; `ESHUTDOWN` after
+   * `close()`.
+   */
+  listenTcp(address: string, port: number): TcpListener {
+    const operation = `listen on ${address} port ${port}`;
+    this.#assertOpen(operation);
     const id = this.#newId();
-    const link = new Link(id, this.#native, this.#call, () => this.#newId());
-    this.#links.set(id, link);
-    this.#native.openUsbLink(id, endpoints.in.release(), endpoints.out.release(), packetBytes);
-    return link;
+    const bound = this.#native.listenTcp(id, address, port);
+    if (bound < 0) {
+      throw systemError(getSystemErrorName(bound), operation);
+    }
+    return new TcpListener(id, bound, this.#call, (accept) => this.#adoptConnection(accept));
+  }
+
+  /**
+   * Samples or events on `fd`, which is non-blocking and stays the caller's: a duplicate is kept.
+   *
+   * @throws {IioError} `EBADF`, `EMFILE`; `EINVAL` for a blocking descriptor; `ESHUTDOWN` after `close()`.
+   */
+  openSampleIo(fd: number): SampleIo {
+    const operation = `read and write samples on descriptor ${fd}`;
+    this.#assertOpen(operation);
+    const id = this.#newId();
+    const status = this.#native.openSampleIo(id, fd);
+    if (status < 0) {
+      throw systemError(getSystemErrorName(status), operation, {
+        EINVAL: 'it is blocking, and would stop everything else',
+      });
+    }
+    return new SampleIo(id, this.#native, this.#call);
   }
 
   /** Ends every link and stream, and the thread. */
@@ -112,6 +155,34 @@ export class DataPlane implements Disposable {
       post(this.#native, token);
     });
   };
+
+  #addLink(open: (id: number) => void): Link {
+    const id = this.#newId();
+    const link = new Link(id, this.#native, this.#call, () => this.#newId());
+    this.#links.set(id, link);
+    open(id);
+    return link;
+  }
+
+  async #adoptConnection(accept: (native: NativeDataPlane, link: number, token: number) => void): Promise<Connection> {
+    const id = this.#newId();
+    const link = new Link(id, this.#native, this.#call, () => this.#newId());
+    // Known before the connection is there: it may end before this function hears of it.
+    this.#links.set(id, link);
+    try {
+      const peer = await this.#call('accept a connection', (native, token) => accept(native, id, token));
+      return { link, peer: peer instanceof Uint8Array ? new TextDecoder().decode(peer) : '' };
+    } catch (error) {
+      this.#links.delete(id);
+      throw error;
+    }
+  }
+
+  #assertOpen(operation: string): void {
+    if (this.#closed) {
+      throw IioError.fromErrno(108, operation);
+    }
+  }
 
   #answer(token: number, status: number, data: Uint8Array | readonly number[] | undefined): void {
     const waiter = this.#waiters.get(token);

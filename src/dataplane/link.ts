@@ -7,7 +7,8 @@ import { RxStream, type RxStreamOptions } from './rx-stream.js';
 export type LinkEnd = 'closed' | string;
 
 /**
- * A byte stream with one client: one USB pipe. The data plane owns its endpoint files; `close()` gives them up.
+ * A byte stream with one client: one USB pipe, or one TCP connection. The data plane owns its files; `close()` gives them
+ * up.
  *
  * At most one of `readLine`, `read` and `readFrame` may be pending. Each rejects with `ESHUTDOWN` (or what ended the
  * link) once the link is down.
@@ -20,7 +21,7 @@ export class Link {
   readonly #whenEnded: Promise<LinkEnd>;
   #settleEnd: (end: LinkEnd) => void = () => undefined;
 
-  /** Made by {@link DataPlane.openUsbLink}. */
+  /** Made by {@link DataPlane.openUsbLink} and {@link DataPlane.openSocketLink}, and for a connection that came in. */
   constructor(id: number, native: NativeDataPlane, call: Call, newId: () => number) {
     this.#id = id;
     this.#native = native;
@@ -31,7 +32,7 @@ export class Link {
     });
   }
 
-  /** Settles when nothing is left of the link: the endpoint files are closed and can be opened anew. */
+  /** Settles when nothing is left of the link: its files are closed, and endpoints can be opened anew. */
   get whenEnded(): Promise<LinkEnd> {
     return this.#whenEnded;
   }
@@ -58,9 +59,22 @@ export class Link {
     return this.#pull('read a frame', Want.frame, FRAME_HEADER_BYTES);
   }
 
-  /** Queues transfers: each is a USB transfer of its own, with nothing in between. */
+  /**
+   * Queues transfers, which are copied at once: each is a USB transfer of its own, with nothing in between. A client that
+   * leaves more than 1 MiB of them unread is not served further: what is read of it waits.
+   */
   send(...transfers: readonly Uint8Array[]): void {
     this.#native.send(this.#id, transfers);
+  }
+
+  /**
+   * Waits until at most `unsentBytes` bytes of {@link send} are still queued: before sending more of an answer of any
+   * length, and with 0 before closing a link whose last answer is to arrive.
+   *
+   * @throws {IioError} `ESHUTDOWN` (or what ended the link) once the link is down.
+   */
+  async drained(unsentBytes = 0): Promise<void> {
+    await this.#call('wait for the client to read', (native, token) => native.drain(this.#id, unsentBytes, token));
   }
 
   /**

@@ -4,12 +4,19 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { IioError } from '@iio-bridge/protocol';
 
-/** What `native/src/addon.cc` exports. Everything but `shutdown` only posts a command to the data plane's thread. */
+/** What `native/src/addon.cc` exports. Apart from `shutdown` and what returns a number, everything only
+ * posts a command to the data plane's thread. */
 export interface NativeDataPlane {
   watchEp0(fd: number): void;
   resumeEp0(): void;
   unwatchEp0(token: number): void;
   openUsbLink(link: number, inFd: number, outFd: number, packetBytes: number): void;
+  openSocketLink(link: number, fd: number): void;
+  /** The port, or a negative errno. */
+  listenTcp(listener: number, address: string, port: number): number;
+  accept(listener: number, link: number, token: number): void;
+  closeListener(listener: number, token: number): void;
+  drain(link: number, limit: number, token: number): void;
   pull(link: number, want: Want, limit: number, token: number): void;
   send(link: number, transfers: readonly Uint8Array[]): void;
   closeLink(link: number): void;
@@ -20,6 +27,11 @@ export interface NativeDataPlane {
   setEnabled(stream: number, enabled: boolean, token: number): void;
   setTimeout(stream: number, ms: number): void;
   statistics(stream: number, token: number): void;
+  /** 0, or a negative errno. */
+  openSampleIo(io: number, fd: number): number;
+  readSamples(io: number, least: number, most: number, timeoutMs: number, token: number): void;
+  writeSamples(io: number, bytes: Uint8Array, timeoutMs: number, token: number): void;
+  closeSampleIo(io: number): void;
   shutdown(): void;
 }
 

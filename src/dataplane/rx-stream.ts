@@ -12,8 +12,15 @@ export type RxStreamOptions = NativeStreamOptions;
 
 /** How samples get from the IIO buffer into a block: by the hardware's DMA, or by read(), which copies. */
 export type RxSource = 'iio-dmabuf' | 'iio-read';
-/** How they get from the block to the host: by the controller's DMA, or by asynchronous I/O, which copies. */
-export type RxSink = 'usb-dmabuf' | 'usb-aio';
+/**
+ * How they get from the block to the host: by the USB controller's DMA, by asynchronous I/O, which copies, or through a
+ * socket, which copies as well.
+ */
+export type RxSink = 'usb-dmabuf' | 'usb-aio' | 'tcp';
+
+/** SourceKind and SinkKind in native/src/block.h, in their order. */
+const SOURCES: readonly RxSource[] = ['iio-dmabuf', 'iio-read'];
+const SINKS: readonly RxSink[] = ['usb-dmabuf', 'usb-aio', 'tcp'];
 
 /** The way that a block's samples take, and the errno name of what the better way failed with. */
 export interface BlockPath {
@@ -68,8 +75,8 @@ export class RxStream {
     );
     const [source = 0, sink = 0, sourceErrno = 0, sinkErrno = 0] = numbers;
     return {
-      source: source === 0 ? 'iio-dmabuf' : 'iio-read',
-      sink: sink === 0 ? 'usb-dmabuf' : 'usb-aio',
+      source: SOURCES[source] ?? 'iio-read',
+      sink: SINKS[sink] ?? 'usb-aio',
       ...(sourceErrno === 0 ? {} : { sourceRefusal: errnoName(sourceErrno) }),
       ...(sinkErrno === 0 ? {} : { sinkRefusal: errnoName(sinkErrno) }),
     };
