@@ -1,12 +1,20 @@
+import type { DataPlane } from '../dataplane/data-plane.js';
 import type { BlockMemory } from './block-memory.js';
 import type { Buffers } from './buffers.js';
-import type { Config } from './config.js';
-import type { ServedContext } from './served-context.js';
+import type { Clients } from './client.js';
+import type { Config, Permissions } from './config.js';
+import type { ContextServer } from './context-server.js';
 
-/** What all sessions share. */
+/** What all sessions on one kind of link share. Buffers and memory are the same for all kinds. */
 export interface BridgeState {
-  readonly context: ServedContext;
+  /** As far as clients of this kind of link may use them: {@link permissions} are kept by their backends. */
+  readonly contexts: ContextServer;
+  /** Each session belongs to one of these, and serves the context that it knows. */
+  readonly clients: Clients;
   readonly buffers: Buffers;
   readonly memory: BlockMemory;
   readonly limits: Config['limits'];
+  readonly permissions: Permissions;
+  readonly generation: Config['protocol']['generation'];
+  readonly dataPlane: DataPlane;
 }

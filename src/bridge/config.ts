@@ -1,51 +1,158 @@
+import { hostname } from 'node:os';
+import { GENERATIONS, IioError } from '@iio-bridge/protocol';
 import { z } from 'zod';
 
 const MIB = 1024 * 1024;
 
+/** IANA's port for iiod. */
+export const DEFAULT_TCP_PORT = 30431;
+
+const bytes = (least: number) => z.number().int().min(least);
+
+const usbSchema = z.strictObject({
+  /** False: nothing is put on a USB bus. */
+  enabled: z.boolean().default(true),
+  /** Name of the gadget and of its FunctionFS function. */
+  name: z
+    .string()
+    .regex(/^[\w-]{1,32}$/, 'letters, digits, - and _ only, at most 32')
+    .default('iio-bridge'),
+  /** A directory below usb_gadget/ whose gadget our function joins, instead of a gadget of our own. */
+  existingGadget: z.string().optional(),
+  /** The configuration to join there. */
+  config: z.string().default('c.1'),
+  /** A name from /sys/class/udc; the first free one by default. */
+  udc: z.string().optional(),
+  /** Pipes, i.e. one for the context and one for each buffer that can be open at once. */
+  pipes: z.number().int().min(1).max(15).default(3),
+  idVendor: z.number().int().min(0).max(0xffff).default(0x1209),
+  idProduct: z.number().int().min(0).max(0xffff).default(0x0001),
+  manufacturer: z.string().max(126).default('iio-bridge'),
+  product: z.string().max(126).default('IIO context'),
+  serial: z.string().max(126).default(hostname),
+});
+
+const listenSchema = z.string().transform((text, context) => {
+  const endpoint = parseEndpoint(text);
+  if (endpoint === undefined) {
+    context.addIssue(
+      `"${text}" is not [HOST:]PORT, such as 30431, 127.0.0.1:30431, [::1]:30431 or, for every address, [::]:30431`,
+    );
+    return z.NEVER;
+  }
+  return endpoint;
+});
+
+const tcpSchema = z.strictObject({
+  /** `[HOST:]PORT` each; without a host it is loopback. None: no TCP. */
+  listen: z.array(listenSchema).default([]),
+  /** Whether to announce the service (DNS-SD, `_iio._tcp`) where it listens beyond loopback. */
+  announce: z.boolean().default(true),
+});
+
+const emulateSchema = z.strictObject({
+  /** Path of the document that describes the context, in libiio's XML, with `value`s for its attributes. */
+  context: z.string().min(1),
+  /** Where the samples of buffers are, as files; beside the document by default. */
+  sampleDirectory: z.string().min(1).optional(),
+  /** What inputs without a sample file show. */
+  signal: z.enum(['counter', 'sine']).default('counter'),
+  /** As fast as clients read and write, whatever the sampling frequency. */
+  freeRunning: z.boolean().default(false),
+  /** Ids or names of an output and an input device: what one plays the other captures. */
+  loopback: z.strictObject({ from: z.string().min(1), to: z.string().min(1) }).optional(),
+});
+
+/** What the clients of one kind of link may do. */
+const permissionsSchema = (isTrusted: boolean) =>
+  z.strictObject({
+    /** No attribute, trigger or register is written, and no output buffer opened. */
+    readOnly: z.boolean().default(false),
+    /**
+     * If given, only these attributes may be written: `<device>/<file>` with the device's id or name and the file as it
+     * is called below the device's directory in sysfs (`debug/<file>` for debug attributes); `*` stands for any text.
+     */
+    writable: z.array(z.string().regex(/^[^/]+\/.+$/, '<device>/<file> is needed, with * for any text')).optional(),
+    debugAttributes: z.boolean().default(isTrusted),
+    /** Also in the form of the debug attribute direct_reg_access. */
+    registers: z.boolean().default(isTrusted),
+  });
+
 /** Everything that `iio-bridge serve` can be told, checked once at start. */
-export const configSchema = z
-  .object({
-    usb: z.object({
-      /** Name of the gadget and of its FunctionFS function. */
-      name: z.string().regex(/^[\w-]{1,32}$/, 'letters, digits, - and _ only'),
-      /** A directory below usb_gadget/ whose gadget our function joins, instead of a gadget of our own. */
-      existingGadget: z.string().optional(),
-      /** The configuration to join there. */
-      config: z.string().default('c.1'),
-      /** A name from /sys/class/udc; the first free one by default. */
-      udc: z.string().optional(),
-      /** Pipes, i.e. one for the context and one for each buffer that can be open at once. */
-      pipes: z.number().int().min(1).max(15),
-      idVendor: z.number().int().min(0).max(0xffff),
-      idProduct: z.number().int().min(0).max(0xffff),
-      manufacturer: z.string().max(126),
-      product: z.string().max(126),
-      serial: z.string().max(126),
-    }),
-    stream: z.object({
+export const configSchema = z.strictObject({
+  usb: usbSchema.prefault({}),
+  tcp: tcpSchema.prefault({}),
+  /** What is served instead of this machine's devices; by default those are. */
+  emulate: emulateSchema.optional(),
+  protocol: z
+    .strictObject({
+      /** The numbering of binary opcodes; by default it is told from what the client does. */
+      generation: z.enum(['auto', ...GENERATIONS]).default('auto'),
+    })
+    .prefault({}),
+  stream: z
+    .strictObject({
       /** The best way there is, or copies on purpose: at the USB side (half-copy) or at both (copy). */
-      mode: z.enum(['auto', 'half-copy', 'copy']),
+      mode: z.enum(['auto', 'half-copy', 'copy']).default('auto'),
       /** A name below /dev/dma_heap, or `udmabuf`; the first that works by default. */
       heap: z.string().optional(),
-    }),
-    limits: z.object({
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
       /** Blocks of one buffer. */
-      blocks: z.number().int().min(1).max(32767),
+      blocks: z.number().int().min(1).max(32767).default(256),
       /** Bytes of one block. */
-      blockBytes: z.number().int().min(4096),
+      blockBytes: bytes(4096).default(64 * MIB),
       /** Bytes of all blocks of all clients. */
-      totalBytes: z.number().int().min(4096),
+      totalBytes: bytes(4096).default(512 * MIB),
+      /** TCP connections at once. On USB it is the number of pipes. */
+      links: z.number().int().min(1).max(1024).default(32),
+      /** Bytes of the document that describes the context. */
+      xmlBytes: bytes(1024).default(4 * MIB),
       /** Bytes of a value that a client writes to an attribute. */
-      attributeBytes: z.number().int().min(256),
-    }),
-  })
-  .readonly();
+      attributeBytes: bytes(256).default(64 * 1024),
+    })
+    .prefault({}),
+  permissions: z
+    .strictObject({
+      usb: permissionsSchema(true).prefault({}),
+      tcp: permissionsSchema(false).prefault({}),
+    })
+    .prefault({}),
+});
 
-export type Config = z.infer<typeof configSchema>;
+export type Config = z.output<typeof configSchema>;
+export type Permissions = Config['permissions']['usb'];
 
-export const DEFAULT_LIMITS: Config['limits'] = {
-  blocks: 256,
-  blockBytes: 64 * MIB,
-  totalBytes: 512 * MIB,
-  attributeBytes: 64 * 1024,
-};
+/** Where to listen. */
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** @throws {IioError} `BAD_CONFIG`, with a line for everything that is wrong; `origin` says where it was written. */
+export function parseConfig(given: unknown, origin: string): Config {
+  const parsed = configSchema.safeParse(given);
+  if (!parsed.success) {
+    throw new IioError('BAD_CONFIG', `${origin}:\n${z.prettifyError(parsed.error)}`);
+  }
+  const { usb, tcp } = parsed.data;
+  if (!usb.enabled && tcp.listen.length === 0) {
+    throw new IioError('BAD_CONFIG', `${origin}: neither USB nor TCP is served: add --tcp [HOST:]PORT`);
+  }
+  return parsed.data;
+}
+
+/** `30431`, `localhost:30431`, `[::1]:30431`; port 0 is any. Undefined for anything else. */
+export function parseEndpoint(text: string): Endpoint | undefined {
+  const match = /^(?:(?:\[([^\]]+)\]|([^:[\]]+)):)?(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 0xffff) {
+    return undefined;
+  }
+  return { host: match[1] ?? match[2] ?? '127.0.0.1', port };
+}
+
+/** The limits that apply where nobody says otherwise. */
+export const DEFAULT_LIMITS: Config['limits'] = configSchema.parse({}).limits;

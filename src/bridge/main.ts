@@ -1,52 +1,85 @@
 #!/usr/bin/env node
-import { hostname } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { IioError } from '@iio-bridge/protocol';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
-import { z } from 'zod';
-import { type Config, configSchema, DEFAULT_LIMITS } from './config.js';
+import { fromFsError } from '../sys/errors.js';
+import { parseConfig } from './config.js';
 import { Service } from './service.js';
 import { VERSION } from './version.js';
 
 interface ServeOptions {
-  readonly name: string;
+  readonly configFile?: string;
+  /** False by `--no-usb`. */
+  readonly usb: boolean;
+  readonly name?: string;
   readonly gadget?: string;
-  readonly config: string;
+  readonly config?: string;
   readonly udc?: string;
-  readonly pipes: number;
-  readonly idVendor: number;
-  readonly idProduct: number;
-  readonly manufacturer: string;
-  readonly product: string;
-  readonly serial: string;
-  readonly mode: Config['stream']['mode'];
+  readonly pipes?: number;
+  readonly idVendor?: number;
+  readonly idProduct?: number;
+  readonly manufacturer?: string;
+  readonly product?: string;
+  readonly serial?: string;
+  readonly tcp?: readonly string[];
+  /** False by `--no-announce`. */
+  readonly announce: boolean;
+  readonly readOnly?: true;
+  readonly emulate?: string;
+  readonly signal?: 'counter' | 'sine';
+  readonly freeRunning?: true;
+  readonly loopback?: { readonly from: string; readonly to: string };
+  readonly mode?: 'auto' | 'half-copy' | 'copy';
   readonly heap?: string;
   readonly logLevel: string;
 }
 
 const program = new Command('iio-bridge')
-  .description('Serves the IIO devices of this machine over USB, in the protocol of iiod.')
+  .description('Serves IIO devices over USB and TCP, in the protocol of iiod.')
   .version(VERSION);
 
 program
   .command('serve')
-  .description('put the IIO context on the bus until SIGTERM or SIGINT')
-  .option('--name <name>', 'of the gadget and its function', 'iio-bridge')
+  .description('serve the IIO context until SIGTERM or SIGINT')
+  .option('--config-file <path>', 'JSON; what is given on the command line comes first')
+  .optionsGroup('USB:')
+  .option('--no-usb', 'leave USB alone')
+  .option('--name <name>', 'of the gadget and its function (default: iio-bridge)')
   .option('--gadget <directory>', 'join this gadget (below usb_gadget/) instead of making one')
-  .option('--config <name>', 'configuration of that gadget to join', 'c.1')
+  .option('--config <name>', 'configuration of that gadget to join (default: c.1)')
   .option('--udc <name>', 'USB device controller, from /sys/class/udc (default: the first free one)')
-  .option('--pipes <n>', 'one for the context, and one for each buffer open at once', integer, 3)
-  .option('--id-vendor <id>', 'USB vendor id', integer, 0x1209)
-  .option('--id-product <id>', 'USB product id', integer, 0x0001)
-  .option('--manufacturer <text>', 'USB string', 'iio-bridge')
-  .option('--product <text>', 'USB string', 'IIO context')
-  .option('--serial <text>', 'USB serial number', hostname())
+  .option('--pipes <n>', 'one for the context, and one for each buffer open at once (default: 3)', integer)
+  .option('--id-vendor <id>', 'USB vendor id (default: 0x1209)', integer)
+  .option('--id-product <id>', 'USB product id (default: 0x0001)', integer)
+  .option('--manufacturer <text>', 'USB string (default: iio-bridge)')
+  .option('--product <text>', 'USB string (default: IIO context)')
+  .option('--serial <text>', 'USB serial number (default: the name of the host)')
+  .optionsGroup('TCP:')
+  .option('--tcp <[host:]port>', 'listen here, on loopback without a host; repeatable (iiod: 30431)', collect)
+  .option('--no-announce', 'do not announce the service by DNS-SD where others can reach it')
+  .optionsGroup('Access:')
+  .option('--read-only', 'clients write nothing: no attributes, triggers, registers, output buffers')
+  .optionsGroup('Emulation:')
+  .option('--emulate <context.xml>', "serve this context instead of the machine's devices")
   .addOption(
-    new Option('--mode <mode>', 'auto: as few copies as the hardware allows; the others copy on purpose')
-      .choices(['auto', 'half-copy', 'copy'])
-      .default('auto'),
+    new Option('--signal <name>', 'what inputs without a sample file show (default: counter)').choices([
+      'counter',
+      'sine',
+    ]),
+  )
+  .option('--free-running', 'as fast as clients read and write, whatever the sampling frequency')
+  .option('--loopback <output=input>', 'the input device captures what the output device plays', wire)
+  .optionsGroup('Streams:')
+  .addOption(
+    new Option('--mode <mode>', 'auto: as few copies as the hardware allows; the others copy on purpose').choices([
+      'auto',
+      'half-copy',
+      'copy',
+    ]),
   )
   .option('--heap <name>', 'DMA heap for blocks, from /dev/dma_heap, or udmabuf (default: the first that works)')
+  .optionsGroup('Other:')
   .addOption(
     new Option('--log-level <level>', 'of the log on standard output')
       .choices(['debug', 'info', 'warn', 'error'])
@@ -55,29 +88,78 @@ program
   .action(serve);
 
 async function serve(options: ServeOptions): Promise<void> {
+  const file = options.configFile;
+  const config = parseConfig(
+    overlay(file === undefined ? {} : await readJson(file), fromCommandLine(options)),
+    file === undefined ? 'the command line' : `${file} and the command line`,
+  );
   const log = pino({ name: 'iio-bridge', level: options.logLevel }, pino.destination({ dest: 1, sync: true }));
-  const service = await Service.start(configFrom(options), log);
+  const service = await Service.start(config, { log });
   const signal = await terminationSignal();
   log.info({ signal }, 'stopping');
   await service.stop();
   log.info({}, 'stopped');
 }
 
-function configFrom(options: ServeOptions): Config {
-  const { gadget, udc, heap, ...given } = options;
-  const parsed = configSchema.safeParse({
-    usb: {
-      ...given,
-      ...(gadget === undefined ? {} : { existingGadget: gadget }),
-      ...(udc === undefined ? {} : { udc }),
-    },
-    stream: { mode: given.mode, ...(heap === undefined ? {} : { heap }) },
-    limits: DEFAULT_LIMITS,
-  });
-  if (!parsed.success) {
-    throw new IioError('BAD_CONFIG', z.prettifyError(parsed.error));
+function fromCommandLine(options: ServeOptions): Record<string, unknown> {
+  const { emulate, signal, freeRunning, loopback } = options;
+  const emulation = defined({ context: emulate, signal, freeRunning, loopback });
+  return {
+    usb: defined({
+      enabled: options.usb ? undefined : false,
+      name: options.name,
+      existingGadget: options.gadget,
+      config: options.config,
+      udc: options.udc,
+      pipes: options.pipes,
+      idVendor: options.idVendor,
+      idProduct: options.idProduct,
+      manufacturer: options.manufacturer,
+      product: options.product,
+      serial: options.serial,
+    }),
+    tcp: defined({ listen: options.tcp, announce: options.announce ? undefined : false }),
+    ...(Object.keys(emulation).length === 0 ? {} : { emulate: emulation }),
+    stream: defined({ mode: options.mode, heap: options.heap }),
+    ...(options.readOnly === undefined ? {} : { permissions: { usb: { readOnly: true }, tcp: { readOnly: true } } }),
+  };
+}
+
+/** Without the members that are undefined. */
+function defined(record: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined));
+}
+
+/** `over` in front of `under`, member by member; lists are replaced as a whole. */
+function overlay(under: unknown, over: unknown): unknown {
+  if (!isRecord(under) || !isRecord(over)) {
+    return over;
   }
-  return parsed.data;
+  const merged = { ...under };
+  for (const [key, value] of Object.entries(over)) {
+    merged[key] = key in under ? overlay(under[key], value) : value;
+  }
+  return merged;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+async function readJson(path: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    throw fromFsError(error, `read the configuration ${path}`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new IioError('BAD_CONFIG', `${path} is not JSON: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    });
+  }
 }
 
 function terminationSignal(): Promise<string> {
@@ -94,6 +176,18 @@ function integer(text: string): number {
     throw new InvalidArgumentError('a non-negative integer is needed, decimal or 0x…');
   }
   return value;
+}
+
+function collect(text: string, earlier: readonly string[] = []): readonly string[] {
+  return [...earlier, text];
+}
+
+function wire(text: string): { from: string; to: string } {
+  const [from, to, ...rest] = text.split('=');
+  if (!from || !to || rest.length > 0) {
+    throw new InvalidArgumentError('<output device>=<input device> is needed');
+  }
+  return { from, to };
 }
 
 try {

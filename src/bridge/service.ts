@@ -1,45 +1,71 @@
+import { stat } from 'node:fs/promises';
+import { IioError } from '@iio-bridge/protocol';
 import { DataPlane } from '../dataplane/data-plane.js';
 import { FunctionFs } from '../ffs/function-fs.js';
 import { Gadget } from '../ffs/gadget.js';
 import { FunctionFsMount } from '../ffs/mount.js';
+import type { Backend } from '../iio/backend.js';
+import { EmulatedBackend } from '../iio/emulated/emulated-backend.js';
 import { DmabufAllocator } from '../iio/heap.js';
 import { discoverLocalContext } from '../iio/local.js';
 import { LocalBackend } from '../iio/local-backend.js';
+import { fromFsError } from '../sys/errors.js';
 import { BlockMemory } from './block-memory.js';
 import type { BridgeState } from './bridge-state.js';
+import { BufferClaims } from './buffer-claims.js';
 import { Buffers } from './buffers.js';
 import type { Config } from './config.js';
 import type { Logger } from './logger.js';
+import { PermissionedBackend } from './permissions.js';
 import { ServedContext } from './served-context.js';
+import { type Announcer, TcpServer } from './tcp-server.js';
 import { UsbServer } from './usb-server.js';
 import { VERSION } from './version.js';
 
+/** What the service needs of its surroundings. */
+export interface ServiceOptions {
+  readonly log: Logger;
+  /** Undefined: TCP endpoints are not announced. */
+  readonly announcer?: Announcer;
+}
+
+type LinkKind = keyof Config['permissions'];
+
 /**
- * The running bridge: owns the gadget, the FunctionFS mount, the data plane and the sessions. `stop()` takes all of it
- * away in the reverse order of its making, and so does a start that fails.
+ * The running bridge: owns the gadget, the FunctionFS mount, the listening sockets, the data plane and the sessions.
+ * `stop()` takes all of it away in the reverse order of its making, and so does a start that fails.
  */
 export class Service {
-  readonly #undo: Undo[];
+  readonly #config: Config;
+  readonly #log: Logger;
+  readonly #undo: Undo[] = [];
+  #tcp: TcpServer | undefined;
 
-  private constructor(undo: Undo[]) {
-    this.#undo = undo;
+  private constructor(config: Config, log: Logger) {
+    this.#config = config;
+    this.#log = log;
   }
 
   /**
-   * Puts the machine's IIO context on the bus.
+   * Serves the IIO context over USB, TCP or both.
    *
    * @throws {IioError} what is missing and how to get it: `NO_CONFIGFS`, `NO_FUNCTIONFS`, `NO_UDC`, `NO_DMA_HEAP`,
-   * `EACCES`, `ENOENT` (no IIO devices)…
+   * `EACCES`, `ENOENT` (no IIO devices), `EADDRINUSE`, `BAD_XML`, `EFBIG` (a document above the limit)…
    */
-  static async start(config: Config, log: Logger): Promise<Service> {
-    const service = new Service([]);
+  static async start(config: Config, { log, announcer }: ServiceOptions): Promise<Service> {
+    const service = new Service(config, log);
     try {
-      await service.#start(config, log);
+      await service.#start(announcer);
       return service;
     } catch (error) {
       await service.stop();
       throw error;
     }
+  }
+
+  /** Where it listens for TCP connections. */
+  get endpoints(): TcpServer['endpoints'] {
+    return this.#tcp?.endpoints ?? [];
   }
 
   async stop(): Promise<void> {
@@ -56,22 +82,71 @@ export class Service {
     }
   }
 
-  async #start(config: Config, log: Logger): Promise<void> {
-    const { usb } = config;
-    const context = discoverContext(log);
-    // Copying on both sides needs no memory that hardware can reach.
-    const allocator = config.stream.mode === 'copy' ? undefined : DmabufAllocator.open(config.stream.heap);
+  async #start(announcer: Announcer | undefined): Promise<void> {
+    const config = this.#config;
+    const backend = await this.#openBackend();
+    const emulates = config.emulate !== undefined;
+    // No hardware reaches the memory of blocks that are copied on both sides, or of an emulation's.
+    const stream = emulates ? { ...config.stream, mode: 'copy' as const } : config.stream;
+    const allocator = stream.mode === 'copy' ? undefined : DmabufAllocator.open(stream.heap);
     if (allocator !== undefined) {
       this.#undo.push(() => allocator.close());
     }
     const plane = DataPlane.start();
     this.#undo.push(() => plane.close());
-    const state: BridgeState = {
-      context,
-      buffers: new Buffers(),
-      memory: new BlockMemory(config, allocator),
+    const shared = {
+      buffers: new Buffers(new BufferClaims()),
+      memory: new BlockMemory({ stream, limits: config.limits }, allocator),
       limits: config.limits,
+      generation: config.protocol.generation,
+      dataPlane: plane,
     };
+    const stateOf = (kind: LinkKind): BridgeState => {
+      const permissions = config.permissions[kind];
+      const log = this.#log.child({ link: kind });
+      return { ...shared, permissions, context: new ServedContext(new PermissionedBackend(backend, permissions, log)) };
+    };
+    const udc = config.usb.enabled ? await this.#serveUsb(plane, stateOf('usb')) : undefined;
+    if (config.tcp.listen.length > 0) {
+      await this.#serveTcp(plane, stateOf('tcp'), config.tcp.announce ? announcer : undefined);
+    }
+    this.#log.info(
+      {
+        version: VERSION,
+        ...(udc === undefined ? {} : { udc, pipes: config.usb.pipes }),
+        ...(this.endpoints.length === 0 ? {} : { tcp: this.endpoints }),
+        ...(emulates ? { emulate: config.emulate?.context } : {}),
+        heap: allocator?.name,
+        devices: backend.description.devices.map((device) => device.name ?? device.id),
+      },
+      'ready',
+    );
+  }
+
+  async #openBackend(): Promise<Backend> {
+    const { emulate, limits } = this.#config;
+    if (emulate !== undefined) {
+      const { context, signal, freeRunning, loopback, sampleDirectory } = emulate;
+      await checkSize(context, limits.xmlBytes);
+      const emulated = await EmulatedBackend.open(context, {
+        signal,
+        freeRunning,
+        ...(loopback === undefined ? {} : { loopback }),
+        ...(sampleDirectory === undefined ? {} : { sampleDirectory }),
+      });
+      this.#undo.push(() => emulated[Symbol.asyncDispose]());
+      return emulated;
+    }
+    const local = discoverLocalContext({ contextAttributes: new Map([['iio-bridge', VERSION]]) });
+    for (const warning of local.warnings) {
+      this.#log.warn({}, warning);
+    }
+    return new LocalBackend(local);
+  }
+
+  /** The name of the controller that it is bound to. */
+  async #serveUsb(plane: DataPlane, state: BridgeState): Promise<string> {
+    const { usb } = this.#config;
     const gadget = await Gadget.create(
       usb.existingGadget === undefined
         ? { name: usb.name, identity: usb }
@@ -84,29 +159,30 @@ export class Service {
     this.#undo.push(() => functionFs.close());
     const udc = await gadget.bind(usb.udc);
     this.#undo.push(() => gadget.unbind());
-    const server = new UsbServer(functionFs, plane, state, log);
+    const server = new UsbServer(functionFs, plane, state, this.#log);
     server.start(udc);
     // Taken down first of all: endpoints are closed while the bus is still there.
     this.#undo.push(() => server.close());
-    log.info(
-      {
-        version: VERSION,
-        udc,
-        pipes: usb.pipes,
-        heap: allocator?.name,
-        devices: context.backend.description.devices.map((device) => device.name ?? device.id),
-      },
-      'ready',
-    );
+    return udc;
+  }
+
+  async #serveTcp(plane: DataPlane, state: BridgeState, announcer: Announcer | undefined): Promise<void> {
+    const server = await TcpServer.start(this.#config.tcp.listen, { plane, state, log: this.#log, announcer });
+    this.#undo.push(() => server.close());
+    this.#tcp = server;
   }
 }
 
 type Undo = () => void | Promise<void>;
 
-function discoverContext(log: Logger): ServedContext {
-  const local = discoverLocalContext({ contextAttributes: new Map([['iio-bridge', VERSION]]) });
-  for (const warning of local.warnings) {
-    log.warn({}, warning);
+async function checkSize(path: string, limit: number): Promise<void> {
+  let size: number;
+  try {
+    ({ size } = await stat(path));
+  } catch (error) {
+    throw fromFsError(error, `read the context of ${path}`);
   }
-  return new ServedContext(new LocalBackend(local));
+  if (size > limit) {
+    throw new IioError('EFBIG', `${path} has ${size} bytes, above the limit of ${limit} (limits.xmlBytes)`);
+  }
 }
