@@ -1,32 +1,46 @@
 import {
+  blockFailureCode,
   ChannelMask,
   codeHigh,
   codeLow,
+  type DeviceDescription,
   decodeFrameHeader,
+  decodeU32,
   decodeU64,
   ERRNO,
   encodeFrameHeader,
+  encodeU32,
   type FrameHeader,
   IioError,
-  LATEST_GENERATION,
   type Operation,
   opcodeOf,
-  operationOf,
   RESPONSE_OP,
 } from '@iio-bridge/protocol';
 import type { Link } from '../dataplane/link.js';
 import type { AttributeRef } from '../iio/context.js';
 import type { BridgeState } from './bridge-state.js';
+import type { Client } from './client.js';
+import { EventStreams } from './event-streams.js';
+import { isHandshake } from './handshake.js';
 import type { Logger } from './logger.js';
-import { isHandshake } from './session.js';
+import type { BlockOpcodes, OpenBuffer, Payload } from './open-buffer.js';
+import { Recognition, type Surroundings } from './recognition.js';
+import { compressed } from './text/compressed-context.js';
 
 /** What libiio's local backend waits for samples when a client does not say. */
 const DEFAULT_TIMEOUT_MS = 1000;
 /** TIMEOUT's value for "do not wait". */
 const NON_BLOCKING = -0x8000_0000;
 
-/** Beyond this a payload is not worth reading to its end: the link is given up instead. */
+/** Beyond this a value is not worth reading to its end: the link is given up instead. */
 const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
+
+/** Payloads are read from the link in pieces of at most this size. */
+const MAX_PIECE_BYTES = 1024 * 1024;
+const DISCARD_PIECE_BYTES = 32 * 1024;
+
+/** Indices from here on are negative in the code's upper half, which libiio shifts down with its sign. */
+const MAX_BLOCK_INDEX = 0x7fff;
 
 const DEFAULT_CLIENT = 0;
 
@@ -39,72 +53,116 @@ interface Answer {
   readonly afterwards?: () => Promise<void>;
 }
 
+export interface BinarySessionOptions {
+  readonly state: BridgeState;
+  readonly client: Client;
+  /** Whose buffers those are that are opened here. */
+  readonly owner: object;
+  readonly log: Logger;
+}
+
 /**
  * The binary protocol on one link. Requests are executed in the order of their arrival, each is answered exactly once,
- * and the payload that its opcode implies is consumed whatever becomes of it. Block requests of a stream do not come
+ * and the payload that its opcode implies is consumed whatever becomes of it. Block requests of an input do not come
  * here: the data plane executes them.
+ *
+ * Owns the event streams that are made on the link; its buffers are the caller's to close.
  */
 export class BinarySession {
   readonly #link: Link;
   readonly #state: BridgeState;
+  readonly #client: Client;
   readonly #owner: object;
   readonly #log: Logger;
+  readonly #recognition: Recognition;
+  readonly #events: EventStreams;
   #timeoutMs = DEFAULT_TIMEOUT_MS;
 
-  /** `owner`: whose buffers those are that are opened here. */
-  constructor(link: Link, state: BridgeState, owner: object, log: Logger) {
+  constructor(link: Link, { state, client, owner, log }: BinarySessionOptions) {
     this.#link = link;
     this.#state = state;
+    this.#client = client;
     this.#owner = owner;
     this.#log = log;
+    this.#recognition = new Recognition(state.protocol.generation, client);
+    this.#events = new EventStreams(state.dataPlane);
   }
 
   /** Serves requests until the link ends. @throws {IioError} `ESHUTDOWN` when it does; `EPROTO` for what no client sends. */
   async run(): Promise<void> {
-    for (;;) {
-      const bytes = await this.#link.readFrame();
-      if (isHandshake(bytes)) {
-        this.#link.send(new TextEncoder().encode('0\r\n'));
-        continue;
+    try {
+      for (;;) {
+        const bytes = await this.#link.readFrame();
+        if (isHandshake(bytes)) {
+          this.#link.send(new TextEncoder().encode('0\r\n'));
+          continue;
+        }
+        const header = decodeFrameHeader(bytes);
+        if (header.op === RESPONSE_OP) {
+          continue;
+        }
+        const operation = this.#recognition.operation(header, this.#surroundings);
+        if (operation === undefined) {
+          throw new IioError('EPROTO', `a client sent opcode ${header.op}, which its protocol does not have`);
+        }
+        await this.#serve(operation, header);
       }
-      const header = decodeFrameHeader(bytes);
-      if (header.op === RESPONSE_OP) {
-        continue;
-      }
-      const operation = operationOf(LATEST_GENERATION, header.op);
-      if (operation === undefined) {
-        throw new IioError('EPROTO', `a client sent opcode ${header.op}, which this protocol does not have`);
-      }
-      await this.#serve(operation, header);
+    } finally {
+      await this.#events.close();
     }
   }
 
+  get #surroundings(): Surroundings {
+    return {
+      description: this.#client.context.backend.description,
+      bufferFamily: (device, buffer) => {
+        const id = this.#device(device)?.id;
+        return id === undefined ? undefined : this.#state.buffers.peek(id, buffer)?.family;
+      },
+      hasEventStream: (clientId) => this.#events.has(clientId),
+    };
+  }
+
+  #device(index: number): DeviceDescription | undefined {
+    return this.#client.context.backend.description.devices[index];
+  }
+
   async #serve(operation: Operation, header: FrameHeader): Promise<void> {
-    let answer: Answer;
+    let answer: Answer | undefined;
     try {
       answer = await this.#execute(operation, header);
     } catch (error) {
       if (!(error instanceof IioError) || error.code === 'ESHUTDOWN' || error.code === 'EPROTO') {
         throw error;
       }
-      this.#log.debug({ operation, code: error.code }, error.message);
-      answer = { code: -(error.errno ?? ERRNO.EIO), clientId: failureClient(operation, header) };
+      this.#refuse(operation, header, error);
     }
-    const { code, payload, clientId = DEFAULT_CLIENT } = answer;
-    const response = encodeFrameHeader({ clientId, op: RESPONSE_OP, dev: 0, code });
-    this.#link.send(...(payload === undefined || payload.byteLength === 0 ? [response] : [response, payload]));
-    await answer.afterwards?.();
+    if (answer !== undefined) {
+      this.#respond(answer);
+      await answer.afterwards?.();
+    }
   }
 
-  async #execute(operation: Operation, header: FrameHeader): Promise<Answer> {
-    const { context, buffers } = this.#state;
-    const { backend } = context;
-    const { dev: device, code } = header;
+  #respond({ code, payload, clientId = DEFAULT_CLIENT }: Answer): void {
+    const response = encodeFrameHeader({ clientId, op: RESPONSE_OP, dev: 0, code });
+    this.#link.send(...(payload === undefined || payload.byteLength === 0 ? [response] : [response, payload]));
+  }
+
+  #refuse(operation: Operation, header: FrameHeader, error: IioError): void {
+    this.#log.debug({ operation, code: error.code }, error.message);
+    this.#respond({ code: -errnoOf(error), clientId: failureClient(operation, header) });
+  }
+
+  /** Undefined: somebody else answers, now or later. */
+  async #execute(operation: Operation, header: FrameHeader): Promise<Answer | undefined> {
+    const { buffers } = this.#state;
+    const { backend } = this.#client.context;
+    const { dev: device, code, clientId } = header;
     switch (operation) {
       case 'PRINT':
-        return withPayload(context.xml);
+        return withPayload(await smallest(this.#client.renew().xml));
       case 'TIMEOUT':
-        return await this.#setTimeout(code);
+        return this.#setTimeout(code);
       case 'READ_ATTR':
       case 'READ_DBG_ATTR':
       case 'READ_BUF_ATTR':
@@ -127,50 +185,56 @@ export class BinarySession {
       case 'OPEN_BUFFER':
         return await this.#openBuffer(device, codeLow(code));
       case 'CLOSE_BUFFER':
-        await buffers.close(device, codeLow(code));
+        await buffers.close(this.#deviceId(device), codeLow(code));
         return { code: 0 };
       case 'ENABLE_BUFFER': {
-        const buffer = await buffers.get(device, codeLow(code));
+        const buffer = await this.#buffer(header);
         await buffer.enable();
-        return { code: 0, afterwards: () => buffer.start() };
+        return { code: 0, afterwards: () => startUnlessClosed(buffer) };
       }
       case 'DISABLE_BUFFER':
-        await (await buffers.get(device, codeLow(code))).disable();
+        await (await this.#buffer(header)).disable();
         return { code: 0 };
       case 'CREATE_BLOCK':
         return await this.#createBlock(header);
       case 'FREE_BLOCK':
-        await (await buffers.get(device, codeLow(code))).freeBlock(codeHigh(code));
-        return { code: 0, clientId: header.clientId };
+        await (await this.#buffer(header)).freeBlock(codeHigh(code));
+        return { code: 0, clientId };
       case 'TRANSFER_BLOCK':
-        return await this.#refuseTransfer(header);
-      case 'RETRY_DEQUEUE_BLOCK':
-        throw new IioError('EBADF', `there is no block ${codeHigh(code)} to wait for`);
+        return await this.#transfer(header, false);
       case 'ENQUEUE_BLOCK_CYCLIC':
-        throw new IioError('EPROTO', 'a client sent a cyclic block, whose payload length cannot be known for an input');
-      case 'READ_EVENT':
-      case 'FREE_EVSTREAM':
-        throw new IioError('EBADF', 'there is no such event stream');
+        return await this.#transfer(header, true);
+      case 'RETRY_DEQUEUE_BLOCK':
+        (await this.#buffer(header)).retry(codeHigh(code));
+        return undefined;
       case 'CREATE_EVSTREAM':
+        await this.#events.create(clientId, backend, device);
+        return { code: 0, clientId };
+      case 'FREE_EVSTREAM':
+        await this.#events.free(code, device);
+        return { code: 0 };
+      case 'READ_EVENT':
+        this.#readEvent(header);
+        return undefined;
       case 'REG_READ':
-        throw new IioError('ENOSYS', `${operation} is not supported`);
+        return withPayload(encodeU32(await backend.readRegister(device, code >>> 0)));
       case 'REG_WRITE':
-        await this.#link.read(4);
-        throw new IioError('ENOSYS', `${operation} is not supported`);
+        await backend.writeRegister(device, code >>> 0, decodeU32(await this.#link.read(4)));
+        return { code: 0 };
       case 'REFRESH_FORMAT':
-        return withPayload(context.format(device, codeLow(code)));
+        return withPayload(this.#client.context.format(device, codeLow(code)));
       case 'NOP':
         return { code: 0 };
     }
   }
 
-  async #setTimeout(ms: number): Promise<Answer> {
+  #setTimeout(ms: number): Answer {
     if (ms < -1 && ms !== NON_BLOCKING) {
       throw new IioError('EINVAL', `${ms} ms is no time-out`);
     }
     // 0 stands for the default on the wire, and for "for ever" in the data plane.
     this.#timeoutMs = ms === 0 ? DEFAULT_TIMEOUT_MS : ms === -1 ? 0 : ms === NON_BLOCKING ? 1 : ms;
-    for await (const buffer of this.#state.buffers.ownedBy(this.#owner)) {
+    for (const buffer of this.#state.buffers.ownedBy(this.#owner)) {
       buffer.setTimeout(this.#timeoutMs);
     }
     return { code: 0 };
@@ -178,91 +242,152 @@ export class BinarySession {
 
   async #writeAttribute(ref: AttributeRef): Promise<Answer> {
     const length = Number(decodeU64(await this.#link.read(8)));
-    if (length > this.#state.limits.attributeBytes) {
-      await this.#discard(length);
-      throw new IioError(
-        'EFBIG',
-        `a value of ${length} bytes is above the limit of ${this.#state.limits.attributeBytes}`,
-      );
+    const limit = this.#state.limits.attributeBytes;
+    if (length > limit) {
+      await this.#discard(length, MAX_DISCARDED_BYTES);
+      throw this.#overLimit(new IioError('EFBIG', `a value of ${length} bytes is above the limit of ${limit}`));
     }
     const value = await this.#link.read(length);
-    return { code: await this.#state.context.backend.writeAttribute(ref, value) };
+    return { code: await this.#client.context.backend.writeAttribute(ref, value) };
   }
 
-  async #openBuffer(device: number, bufferIndex: number): Promise<Answer> {
-    const description = this.#state.context.backend.description.devices[device];
-    if (description === undefined) {
+  async #openBuffer(deviceIndex: number, bufferIndex: number): Promise<Answer> {
+    const device = this.#device(deviceIndex);
+    if (device === undefined) {
       throw new IioError(
         'EPROTO',
-        `a client opened a buffer of device ${device}, which does not exist, with a mask of unknown length`,
+        `a client opened a buffer of device ${deviceIndex}, which does not exist, with a mask of unknown length`,
       );
     }
-    const maskBytes = await this.#link.read(ChannelMask.empty(description.channels.length).wordCount * 4);
+    const maskBytes = await this.#link.read(ChannelMask.empty(device.channels.length).wordCount * 4);
     const buffer = await this.#state.buffers.open(this.#owner, {
-      backend: this.#state.context.backend,
-      device: description,
-      deviceIndex: device,
+      backend: this.#client.context.backend,
+      device,
+      deviceIndex,
       bufferIndex,
-      mask: ChannelMask.fromBytes(description.channels.length, maskBytes),
+      mask: ChannelMask.fromBytes(device.channels.length, maskBytes),
       link: this.#link,
-      opcodes: BLOCK_OPCODES,
+      family: this.#recognition.family,
+      opcodes: this.#blockOpcodes(),
       timeoutMs: this.#timeoutMs,
       memory: this.#state.memory,
-      log: this.#log.child({ device: description.id, buffer: bufferIndex }),
+      samples: this.#state.dataPlane,
+      log: this.#log.child({ device: device.id, buffer: bufferIndex }),
     });
     return withPayload(buffer.mask.toBytes());
   }
 
+  #blockOpcodes(): BlockOpcodes {
+    const { generation } = this.#recognition;
+    return {
+      transfer: opcodeOf(generation, 'TRANSFER_BLOCK') ?? RESPONSE_OP,
+      retry: opcodeOf(generation, 'RETRY_DEQUEUE_BLOCK') ?? RESPONSE_OP,
+    };
+  }
+
   async #createBlock(header: FrameHeader): Promise<Answer> {
     const size = Number(decodeU64(await this.#link.read(8)));
-    const buffer = await this.#state.buffers.get(header.dev, codeLow(header.code));
+    const buffer = await this.#buffer(header);
     const index = codeHigh(header.code);
-    if (index > 0x7fff) {
-      throw new IioError('EINVAL', `block index ${index} is above 32767`);
+    if (index > MAX_BLOCK_INDEX) {
+      throw new IioError('EINVAL', `block index ${index} is above ${MAX_BLOCK_INDEX}`);
     }
-    await this.#reportLimits(buffer.createBlock(index, header.clientId, size));
+    try {
+      await buffer.createBlock(index, header.clientId, size);
+    } catch (error) {
+      throw error instanceof IioError ? this.#overLimit(error) : error;
+    }
     return { code: 0, clientId: header.clientId };
   }
 
-  /** A transfer that the data plane did not recognise: no such buffer or block. */
-  async #refuseTransfer(header: FrameHeader): Promise<Answer> {
-    await this.#link.read(8);
-    const device = this.#state.context.backend.description.devices[header.dev];
-    const direction = device?.buffers.find((buffer) => buffer.index === codeLow(header.code))?.direction;
-    if (direction !== 'in') {
-      throw new IioError('EPROTO', 'a client sent samples for a buffer that is not open');
+  /** Whether samples follow the request depends on the buffer's direction, which the document says if nothing else does. */
+  async #transfer(header: FrameHeader, cyclic: boolean): Promise<Answer | undefined> {
+    const bytesUsed = Number(decodeU64(await this.#link.read(8)));
+    const index = codeLow(header.code);
+    const description = this.#device(header.dev)?.buffers.find((buffer) => buffer.index === index);
+    if (description === undefined) {
+      throw new IioError('EPROTO', 'a client sent a block for a buffer that does not exist, and of unknown direction');
     }
-    throw new IioError('EBADF', `there is no block ${codeHigh(header.code)}`);
+    if (bytesUsed === 0) {
+      throw new IioError('EINVAL', 'a block of 0 bytes cannot be transferred');
+    }
+    const payload = description.direction === 'in' ? NO_PAYLOAD : this.#payload(bytesUsed);
+    try {
+      const buffer = this.#state.buffers.peek(this.#deviceId(header.dev), index);
+      if (buffer === undefined) {
+        await payload.discard();
+        throw new IioError('EBADF', `buffer ${index} of ${this.#deviceId(header.dev)} is not open`);
+      }
+      await buffer.transfer({ block: codeHigh(header.code), bytesUsed, cyclic, payload });
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof IioError) || error.code === 'ESHUTDOWN' || error.code === 'EPROTO') {
+        throw error;
+      }
+      this.#log.debug({ code: error.code }, error.message);
+      return { code: blockFailureCode({ stage: 'enqueue', errno: errnoOf(error) }), clientId: header.clientId };
+    }
+  }
+
+  #payload(bytes: number): Payload {
+    return {
+      read: async () => {
+        const pieces: Uint8Array[] = [];
+        for (let left = bytes; left > 0; ) {
+          const piece = await this.#link.read(Math.min(left, MAX_PIECE_BYTES));
+          pieces.push(piece);
+          left -= piece.byteLength;
+        }
+        return pieces;
+      },
+      discard: () => this.#discard(bytes, Math.max(MAX_DISCARDED_BYTES, this.#state.memory.maxBlockBytes)),
+    };
+  }
+
+  /** Other requests are served in the meantime. */
+  #readEvent(header: FrameHeader): void {
+    const { clientId, dev: device, code } = header;
+    this.#events.read(clientId, device, code === 0).then(
+      (payload) => this.#respond({ ...withPayload(payload), clientId }),
+      (error: unknown) => {
+        const known = error instanceof IioError ? error : new IioError('EIO', String(error), { cause: error });
+        this.#refuse('READ_EVENT', header, known);
+      },
+    );
+  }
+
+  async #buffer({ dev, code }: FrameHeader): Promise<OpenBuffer> {
+    return await this.#state.buffers.get(this.#deviceId(dev), codeLow(code));
+  }
+
+  /** @throws {IioError} `EBADF`: no buffer of a device that does not exist is open. */
+  #deviceId(index: number): string {
+    const device = this.#device(index);
+    if (device === undefined) {
+      throw new IioError('EBADF', `there is no device ${index}`);
+    }
+    return device.id;
   }
 
   /** A client that asks for too much is worth a line in the log. */
-  async #reportLimits(work: Promise<void>): Promise<void> {
-    try {
-      await work;
-    } catch (error) {
-      if (error instanceof IioError) {
-        this.#log.warn({ code: error.code }, error.message);
-      }
-      throw error;
-    }
+  #overLimit(error: IioError): IioError {
+    this.#log.warn({ code: error.code }, error.message);
+    return error;
   }
 
-  async #discard(bytes: number): Promise<void> {
-    if (bytes > MAX_DISCARDED_BYTES) {
-      throw new IioError('EPROTO', `a client announced a value of ${bytes} bytes`);
+  async #discard(bytes: number, limit: number): Promise<void> {
+    if (bytes > limit) {
+      throw new IioError('EPROTO', `a client announced a payload of ${bytes} bytes`);
     }
     for (let left = bytes; left > 0; ) {
-      const piece = Math.min(left, 32 * 1024);
+      const piece = Math.min(left, DISCARD_PIECE_BYTES);
       await this.#link.read(piece);
       left -= piece;
     }
   }
 }
 
-const BLOCK_OPCODES = {
-  transfer: opcodeOf(LATEST_GENERATION, 'TRANSFER_BLOCK') ?? 0,
-  retry: opcodeOf(LATEST_GENERATION, 'RETRY_DEQUEUE_BLOCK') ?? 0,
-};
+const NO_PAYLOAD: Payload = { read: async () => [], discard: async () => undefined };
 
 type AttributeOperation = Extract<Operation, `READ_${string}ATTR` | `WRITE_${string}ATTR`>;
 
@@ -294,6 +419,27 @@ function attributeRef(operation: AttributeOperation, device: number, code: numbe
 
 function withPayload(payload: Uint8Array): Answer {
   return { code: payload.byteLength, payload };
+}
+
+/** Clients tell a zstd frame from raw XML; libiio's make room for 64 KiB of either. */
+async function smallest(document: Uint8Array): Promise<Uint8Array> {
+  const frame = await compressed(document);
+  return frame.byteLength < document.byteLength ? frame : document;
+}
+
+/** Another link may close the buffer between the answer to ENABLE_BUFFER and what follows. */
+async function startUnlessClosed(buffer: OpenBuffer): Promise<void> {
+  try {
+    await buffer.start();
+  } catch (error) {
+    if (!(error instanceof IioError && error.code === 'EBADF')) {
+      throw error;
+    }
+  }
+}
+
+function errnoOf(error: IioError): number {
+  return error.errno ?? ERRNO.EIO;
 }
 
 /** Conversations about blocks and event streams have ids of their own; everything else shares the default one. */

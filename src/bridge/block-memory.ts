@@ -8,38 +8,41 @@ import { MemoryBudget } from './memory-budget.js';
 export class BlockMemory {
   readonly mode: Config['stream']['mode'];
   readonly maxBlocks: number;
-  readonly #maxBlockBytes: number;
+  readonly maxBlockBytes: number;
   readonly #budget: MemoryBudget;
   readonly #allocator: DmabufAllocator | undefined;
 
   /** `allocator`: undefined where every block is ordinary memory. Stays the caller's. */
-  constructor(config: Config, allocator: DmabufAllocator | undefined) {
+  constructor(config: Pick<Config, 'stream' | 'limits'>, allocator: DmabufAllocator | undefined) {
     this.mode = config.stream.mode;
     this.maxBlocks = config.limits.blocks;
-    this.#maxBlockBytes = config.limits.blockBytes;
+    this.maxBlockBytes = config.limits.blockBytes;
     this.#budget = new MemoryBudget(config.limits.totalBytes);
     this.#allocator = allocator;
   }
 
   /**
-   * A dmabuf of `bytes` bytes; undefined where the block is to be ordinary memory.
+   * Counts the bytes of a block, until they are given back.
    *
-   * @throws {IioError} `EINVAL` above the size of a block, `ENOMEM` above that of all blocks or when the heap is full.
+   * @throws {IioError} `EINVAL` above the size of a block, `ENOMEM` above that of all blocks.
    */
-  take(bytes: number): FileDescriptor | undefined {
-    if (bytes > this.#maxBlockBytes) {
-      throw new IioError('EINVAL', `a block of ${bytes} bytes is above the limit of ${this.#maxBlockBytes}`);
+  take(bytes: number): void {
+    if (bytes > this.maxBlockBytes) {
+      throw new IioError('EINVAL', `a block of ${bytes} bytes is above the limit of ${this.maxBlockBytes}`);
     }
     this.#budget.take(bytes);
-    try {
-      return this.#allocator?.allocate(bytes);
-    } catch (error) {
-      this.#budget.give(bytes);
-      throw error;
-    }
   }
 
   give(bytes: number): void {
     this.#budget.give(bytes);
+  }
+
+  /**
+   * A dmabuf of `bytes` bytes; undefined where blocks are to be ordinary memory.
+   *
+   * @throws {IioError} `ENOMEM` when the heap is full.
+   */
+  allocate(bytes: number): FileDescriptor | undefined {
+    return this.#allocator?.allocate(bytes);
   }
 }

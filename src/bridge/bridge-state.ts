@@ -15,6 +15,6 @@ export interface BridgeState {
   readonly memory: BlockMemory;
   readonly limits: Config['limits'];
   readonly permissions: Permissions;
-  readonly generation: Config['protocol']['generation'];
+  readonly protocol: Config['protocol'];
   readonly dataPlane: DataPlane;
 }

@@ -7,17 +7,18 @@ import { FunctionFsMount } from '../ffs/mount.js';
 import type { Backend } from '../iio/backend.js';
 import { EmulatedBackend } from '../iio/emulated/emulated-backend.js';
 import { DmabufAllocator } from '../iio/heap.js';
-import { discoverLocalContext } from '../iio/local.js';
+import { discoverLocalContext, localFingerprint } from '../iio/local.js';
 import { LocalBackend } from '../iio/local-backend.js';
 import { fromFsError } from '../sys/errors.js';
 import { BlockMemory } from './block-memory.js';
 import type { BridgeState } from './bridge-state.js';
 import { BufferClaims } from './buffer-claims.js';
 import { Buffers } from './buffers.js';
+import { Clients } from './client.js';
 import type { Config } from './config.js';
+import { ContextServer, type ContextSource } from './context-server.js';
 import type { Logger } from './logger.js';
 import { PermissionedBackend } from './permissions.js';
-import { ServedContext } from './served-context.js';
 import { type Announcer, TcpServer } from './tcp-server.js';
 import { UsbServer } from './usb-server.js';
 import { VERSION } from './version.js';
@@ -84,7 +85,9 @@ export class Service {
 
   async #start(announcer: Announcer | undefined): Promise<void> {
     const config = this.#config;
-    const backend = await this.#openBackend();
+    const source = await this.#openSource();
+    // One backend for all kinds of link: it keeps apart what clients must not do at the same time.
+    const common = new ContextServer(source, this.#log);
     const emulates = config.emulate !== undefined;
     // No hardware reaches the memory of blocks that are copied on both sides, or of an emulation's.
     const stream = emulates ? { ...config.stream, mode: 'copy' as const } : config.stream;
@@ -98,13 +101,18 @@ export class Service {
       buffers: new Buffers(new BufferClaims()),
       memory: new BlockMemory({ stream, limits: config.limits }, allocator),
       limits: config.limits,
-      generation: config.protocol.generation,
+      protocol: config.protocol,
       dataPlane: plane,
     };
     const stateOf = (kind: LinkKind): BridgeState => {
       const permissions = config.permissions[kind];
       const log = this.#log.child({ link: kind });
-      return { ...shared, permissions, context: new ServedContext(new PermissionedBackend(backend, permissions, log)) };
+      const permitted: ContextSource = {
+        discover: () => new PermissionedBackend(common.refresh().backend, permissions, log),
+        fingerprint: () => source.fingerprint(),
+      };
+      const contexts = new ContextServer(permitted, log);
+      return { ...shared, permissions, contexts, clients: new Clients(contexts) };
     };
     const udc = config.usb.enabled ? await this.#serveUsb(plane, stateOf('usb')) : undefined;
     if (config.tcp.listen.length > 0) {
@@ -117,13 +125,13 @@ export class Service {
         ...(this.endpoints.length === 0 ? {} : { tcp: this.endpoints }),
         ...(emulates ? { emulate: config.emulate?.context } : {}),
         heap: allocator?.name,
-        devices: backend.description.devices.map((device) => device.name ?? device.id),
+        devices: common.current.backend.description.devices.map((device) => device.name ?? device.id),
       },
       'ready',
     );
   }
 
-  async #openBackend(): Promise<Backend> {
+  async #openSource(): Promise<ContextSource> {
     const { emulate, limits } = this.#config;
     if (emulate !== undefined) {
       const { context, signal, freeRunning, loopback, sampleDirectory } = emulate;
@@ -135,8 +143,12 @@ export class Service {
         ...(sampleDirectory === undefined ? {} : { sampleDirectory }),
       });
       this.#undo.push(() => emulated[Symbol.asyncDispose]());
-      return emulated;
+      return { discover: () => emulated, fingerprint: () => '' };
     }
+    return { discover: () => this.#discoverLocal(), fingerprint: localFingerprint };
+  }
+
+  #discoverLocal(): Backend {
     const local = discoverLocalContext({ contextAttributes: new Map([['iio-bridge', VERSION]]) });
     for (const warning of local.warnings) {
       this.#log.warn({}, warning);

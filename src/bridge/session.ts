@@ -1,4 +1,4 @@
-import { BINARY_HANDSHAKE, IioError } from '@iio-bridge/protocol';
+import { IioError } from '@iio-bridge/protocol';
 import type { Link } from '../dataplane/link.js';
 import { BinarySession } from './binary-session.js';
 import type { BridgeState } from './bridge-state.js';
@@ -17,11 +17,14 @@ export class Session {
   readonly ended: Promise<void>;
   readonly #link: Link;
   readonly #state: BridgeState;
+  readonly #peer: string;
   readonly #log: Logger;
 
-  constructor(link: Link, state: BridgeState, log: Logger) {
+  /** `peer`: who is at the other end, as `Clients` tells them apart. */
+  constructor(link: Link, state: BridgeState, peer: string, log: Logger) {
     this.#link = link;
     this.#state = state;
+    this.#peer = peer;
     this.#log = log;
     this.ended = this.#run();
   }
@@ -33,9 +36,10 @@ export class Session {
   }
 
   async #run(): Promise<void> {
+    const { client, leave } = this.#state.clients.join(this.#peer);
     try {
       if (await this.#handshake()) {
-        await new BinarySession(this.#link, this.#state, this, this.#log).run();
+        await new BinarySession(this.#link, { state: this.#state, client, owner: this, log: this.#log }).run();
       }
     } catch (error) {
       if (!(error instanceof IioError)) {
@@ -44,6 +48,7 @@ export class Session {
         this.#log.warn({ code: error.code }, error.message);
       }
     } finally {
+      leave();
       await this.#state.buffers
         .closeOwnedBy(this)
         .catch((error: unknown) => this.#log.error({ err: error }, 'buffers of a session did not close'));
@@ -70,9 +75,4 @@ export class Session {
       this.#link.send(encoder.encode('-22\n'));
     }
   }
-}
-
-/** A client that takes over a link in binary mode may greet again, where a frame header is expected. */
-export function isHandshake(bytes: Uint8Array): boolean {
-  return bytes.every((byte, i) => byte === BINARY_HANDSHAKE[i]);
 }

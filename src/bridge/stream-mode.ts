@@ -32,10 +32,11 @@ export function streamPath(path: BlockPath): StreamPath {
   if (path.sourceRefusal !== undefined) {
     fallbacks.push(sourceFallback(path.sourceRefusal));
   }
-  if (path.sinkRefusal !== undefined) {
+  // A socket takes no dmabufs, which is no fallback.
+  if (path.sinkRefusal !== undefined && path.sink !== 'tcp') {
     fallbacks.push(sinkFallback(path.sinkRefusal));
   }
-  const copies = Number(path.source === 'iio-read') + Number(path.sink === 'usb-aio');
+  const copies = Number(path.source === 'iio-read') + Number(path.sink !== 'usb-dmabuf');
   return {
     mode: copies === 0 ? 'zero-copy' : copies === 1 ? 'half-copy' : 'copy',
     source: path.source,

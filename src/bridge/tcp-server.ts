@@ -134,7 +134,7 @@ export class TcpServer {
       link.close().catch((error: unknown) => this.#log.error({ err: error, peer }, 'connection did not close'));
       return;
     }
-    const session = new Session(link, this.#state, this.#log.child({ peer }));
+    const session = new Session(link, this.#state, hostOf(peer), this.#log.child({ peer }));
     this.#sessions.add(session);
     const forget = (): void => {
       this.#sessions.delete(session);
@@ -146,6 +146,11 @@ export class TcpServer {
 interface BoundListener {
   readonly address: string;
   readonly listener: TcpListener;
+}
+
+/** A program has a port for each of its links, but one address. */
+function hostOf(peer: string): string {
+  return peer.slice(0, peer.lastIndexOf(':'));
 }
 
 async function addressOf(host: string): Promise<string> {

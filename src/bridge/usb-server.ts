@@ -108,7 +108,7 @@ export class UsbServer {
     await this.#sessions.get(pipe)?.close();
     const endpoints = await this.#functionFs.openPipe(pipe);
     const link = this.#plane.openUsbLink(endpoints, await this.#packetBytes());
-    const session = new Session(link, this.#state, this.#log.child({ pipe }));
+    const session = new Session(link, this.#state, 'usb', this.#log.child({ pipe }));
     this.#sessions.set(pipe, session);
     const forget = (): void => {
       if (this.#sessions.get(pipe) === session) {

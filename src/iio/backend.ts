@@ -1,4 +1,5 @@
 import type { ChannelMask, ContextDescription } from '@iio-bridge/protocol';
+import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { BufferLengths } from './buffer.js';
 import type { AttributeRef } from './context.js';
 
@@ -40,4 +41,22 @@ export interface Backend {
    * program has it.
    */
   openBuffer(device: number, bufferIndex: number, mask: ChannelMask): Promise<BackendBuffer>;
+
+  /**
+   * A descriptor from which the device's events are read, one record of 16 bytes each: u64 event id, i64 time stamp in ns.
+   * Non-blocking; the caller closes it.
+   *
+   * @throws {IioError} `ENODEV` without such a device or if it has no events, `EBUSY` if another program reads them.
+   */
+  openEvents(device: number): Promise<FileDescriptor>;
+
+  /**
+   * The value of a 32-bit register; `address` is the device's own.
+   *
+   * @throws {IioError} `ENODEV` without such a device, `ENOENT` if it offers no registers; the driver's errno.
+   */
+  readRegister(device: number, address: number): Promise<number>;
+
+  /** @throws {IioError} as {@link readRegister}. */
+  writeRegister(device: number, address: number, value: number): Promise<void>;
 }

@@ -1,8 +1,11 @@
 import { type ChannelDescription, ChannelMask, type ContextDescription, IioError } from '@iio-bridge/protocol';
+import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { readAttribute, writeAttribute } from './attributes.js';
 import type { Backend, BackendBuffer } from './backend.js';
 import { type BufferLengths, IioBuffer } from './buffer.js';
 import type { AttributeRef, LocalContext } from './context.js';
+import { openEventDescriptor } from './events.js';
+import { REGISTER_ATTRIBUTE, readRegister, withRegisterFile, writeRegister } from './registers.js';
 
 /** The devices of this machine, through sysfs and their nodes in /dev. Owns nothing. */
 export class LocalBackend implements Backend {
@@ -17,11 +20,13 @@ export class LocalBackend implements Backend {
   }
 
   async readAttribute(ref: AttributeRef): Promise<Uint8Array> {
-    return await readAttribute(this.#path(ref));
+    const path = this.#path(ref);
+    return await this.#apart(ref, path, () => readAttribute(path));
   }
 
   async writeAttribute(ref: AttributeRef, value: Uint8Array): Promise<number> {
-    return await writeAttribute(this.#path(ref), value);
+    const path = this.#path(ref);
+    return await this.#apart(ref, path, () => writeAttribute(path, value));
   }
 
   async trigger(device: number): Promise<number> {
@@ -60,6 +65,49 @@ export class LocalBackend implements Backend {
     const buffer = await IioBuffer.open({ device: description.id, index: bufferIndex, channels: wanted });
     const enabled = channels.filter(([, channel]) => buffer.isEnabled(channel)).map(([position]) => position);
     return new LocalBuffer(buffer, ChannelMask.of(description.channels.length, enabled));
+  }
+
+  async openEvents(device: number): Promise<FileDescriptor> {
+    const node = this.#local.devices[device]?.characterDevice;
+    if (node === undefined) {
+      throw new IioError('ENODEV', `${this.#nameOf(device)} has no events`);
+    }
+    return openEventDescriptor(node);
+  }
+
+  async readRegister(device: number, address: number): Promise<number> {
+    return await readRegister(this.#registerPath(device), address);
+  }
+
+  async writeRegister(device: number, address: number, value: number): Promise<void> {
+    await writeRegister(this.#registerPath(device), address, value);
+  }
+
+  /** Whoever uses the registers' file by itself must not come between the two steps of {@link readRegister}. */
+  async #apart<T>(ref: AttributeRef, path: string, work: () => Promise<T>): Promise<T> {
+    return ref.kind === 'debug' && this.#debugName(ref) === REGISTER_ATTRIBUTE
+      ? await withRegisterFile(path, work)
+      : await work();
+  }
+
+  #debugName({ device, attribute }: AttributeRef): string | undefined {
+    return this.description.devices[device]?.debugAttributes[attribute]?.name;
+  }
+
+  #registerPath(device: number): string {
+    const description = this.description.devices[device];
+    if (description === undefined) {
+      throw new IioError('ENODEV', `there is no device ${device}`);
+    }
+    const attribute = description.debugAttributes.findIndex(({ name }) => name === REGISTER_ATTRIBUTE);
+    const path = this.#local.devices[device]?.debugAttributePaths[attribute];
+    if (path === undefined) {
+      throw new IioError(
+        'ENOENT',
+        `${description.id} has no debug access to registers: mount debugfs, or ask the driver`,
+      );
+    }
+    return path;
   }
 
   #path(ref: AttributeRef): string {

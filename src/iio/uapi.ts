@@ -1,10 +1,13 @@
 import { endianness } from 'node:os';
-import { type IoctlRequest, iow, iowr } from '../sys/ioctl-number.js';
+import { type IoctlRequest, ior, iow, iowr } from '../sys/ioctl-number.js';
 
 /**
  * Requests of IIO, dma-heap and udmabuf that the control plane issues. Those that occur per block (DMABUF_ENQUEUE,
  * DMA_BUF_IOCTL_SYNC, EXPORT_SYNC_FILE, SYNC_IOC_FILE_INFO) belong to the native data plane and are defined there.
  */
+
+/** `_IOR('i', 0x90, int)`, include/uapi/linux/iio/events.h: file descriptor out. */
+export const IIO_GET_EVENT_FD: IoctlRequest = { name: 'IIO_GET_EVENT_FD', number: ior('i', 0x90, 4) };
 
 /** `_IOWR('i', 0x91, int)`, include/uapi/linux/iio/buffer.h: buffer index in, file descriptor out. */
 export const IIO_BUFFER_GET_FD: IoctlRequest = { name: 'IIO_BUFFER_GET_FD', number: iowr('i', 0x91, 4) };
