@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -99,6 +100,11 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   static Id id(const Napi::Value& value) { return value.As<Napi::Number>().Uint32Value(); }
   static int number(const Napi::Value& value) { return value.As<Napi::Number>().Int32Value(); }
 
+  /** Runs `command` on the data plane's thread, as long as there is one. */
+  void post(std::function<void()> command) {
+    if (plane_) plane_->post(std::move(command));
+  }
+
   void emit(Event event) {
     auto* queued = new Event(std::move(event));
     if (events_.NonBlockingCall(queued) != napi_ok) delete queued;
@@ -106,7 +112,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   void done(Id token, int status) { emit({"done", token, status, {}, {}}); }
 
   void watchEp0(const Napi::CallbackInfo& info) {
-    plane_->post([this, fd = number(info[0])] {
+    post([this, fd = number(info[0])] {
       plane_->watchEp0(fd, [this](const uapi::FfsEvent& event) {
         const auto* bytes = reinterpret_cast<const uint8_t*>(&event);
         emit({"ep0", 0, 0, {bytes, bytes + sizeof event}, {}});
@@ -115,11 +121,11 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   }
 
   void resumeEp0(const Napi::CallbackInfo&) {
-    plane_->post([this] { plane_->resumeEp0(); });
+    post([this] { plane_->resumeEp0(); });
   }
 
   void unwatchEp0(const Napi::CallbackInfo& info) {
-    plane_->post([this, token = id(info[0])] {
+    post([this, token = id(info[0])] {
       plane_->unwatchEp0();
       done(token, 0);
     });
@@ -127,14 +133,14 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
 
   /** (link, inFd, outFd, packetBytes): takes both descriptors. */
   void openUsbLink(const Napi::CallbackInfo& info) {
-    plane_->post([this, link = id(info[0]), in = number(info[1]), out = number(info[2]), packet = number(info[3])] {
+    post([this, link = id(info[0]), in = number(info[1]), out = number(info[2]), packet = number(info[3])] {
       addLink(link, std::make_unique<UsbLink>(plane_->aio(), UniqueFd(in), UniqueFd(out), static_cast<size_t>(packet)));
     });
   }
 
   /** (link, fd): takes the descriptor, a connected non-blocking stream socket. */
   void openSocketLink(const Napi::CallbackInfo& info) {
-    plane_->post([this, link = id(info[0]), fd = number(info[1])] {
+    post([this, link = id(info[0]), fd = number(info[1])] {
       addLink(link, std::make_unique<SocketLink>(UniqueFd(fd)));
     });
   }
@@ -146,7 +152,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
     if (error != 0) return Napi::Number::New(info.Env(), error);
     const uint16_t port = TcpListener::portOf(socket);
     auto listener = std::make_shared<UniqueFd>(std::move(socket));
-    plane_->post([this, id = id(info[0]), listener] {
+    post([this, id = id(info[0]), listener] {
       plane_->addListener(id, std::make_unique<TcpListener>(std::move(*listener)));
     });
     return Napi::Number::New(info.Env(), port);
@@ -154,7 +160,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
 
   /** (listener, link, token): done with the peer's address once its connection is `link`. */
   void accept(const Napi::CallbackInfo& info) {
-    plane_->post([this, listener = id(info[0]), link = id(info[1]), token = id(info[2])] {
+    post([this, listener = id(info[0]), link = id(info[1]), token = id(info[2])] {
       TcpListener* from = plane_->listener(listener);
       if (from == nullptr) return done(token, -EBADF);
       from->accept([this, link, token](int status, UniqueFd socket, const std::string& peer) {
@@ -165,7 +171,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   }
 
   void closeListener(const Napi::CallbackInfo& info) {
-    plane_->post([this, listener = id(info[0]), token = id(info[1])] {
+    post([this, listener = id(info[0]), token = id(info[1])] {
       plane_->removeListener(listener);
       done(token, 0);
     });
@@ -174,7 +180,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   /** (link, limit, token) */
   void drain(const Napi::CallbackInfo& info) {
     const auto limit = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
-    plane_->post([this, link = id(info[0]), limit, token = id(info[2])] {
+    post([this, link = id(info[0]), limit, token = id(info[2])] {
       Link* of = plane_->link(link);
       if (of == nullptr) return done(token, -ESHUTDOWN);
       of->drain(limit, [this, token](int status) { done(token, status); });
@@ -190,7 +196,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   void pull(const Napi::CallbackInfo& info) {
     const auto want = static_cast<Link::Want>(number(info[1]));
     const auto limit = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
-    plane_->post([this, link = id(info[0]), want, limit, token = id(info[3])] {
+    post([this, link = id(info[0]), want, limit, token = id(info[3])] {
       Link* from = plane_->link(link);
       if (from == nullptr) return done(token, -ESHUTDOWN);
       from->pull(want, limit, [this, token](int status, std::vector<uint8_t> bytes) {
@@ -207,7 +213,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
       const auto bytes = list.Get(i).As<Napi::Uint8Array>();
       transfers.emplace_back(bytes.Data(), bytes.Data() + bytes.ByteLength());
     }
-    plane_->post([this, link = id(info[0]), transfers = std::move(transfers)]() mutable {
+    post([this, link = id(info[0]), transfers = std::move(transfers)]() mutable {
       Link* to = plane_->link(link);
       if (to == nullptr) return;
       for (auto& transfer : transfers) to->send(std::move(transfer));
@@ -215,7 +221,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   }
 
   void closeLink(const Napi::CallbackInfo& info) {
-    plane_->post([this, link = id(info[0])] { plane_->closeLink(link); });
+    post([this, link = id(info[0])] { plane_->closeLink(link); });
   }
 
   /** (stream, link, iioFd, options, token): keeps a duplicate of the descriptor. */
@@ -231,7 +237,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
     options.timeoutMs = number(given.Get("timeoutMs"));
     options.sourceByRead = given.Get("sourceByRead").ToBoolean();
     options.sinkByAio = given.Get("sinkByAio").ToBoolean();
-    plane_->post([this, stream = id(info[0]), link = id(info[1]), fd = duplicate, options, token = id(info[4])] {
+    post([this, stream = id(info[0]), link = id(info[1]), fd = duplicate, options, token = id(info[4])] {
       UniqueFd iio(fd);
       Link* to = plane_->link(link);
       if (to == nullptr || to->closing()) return done(token, -ESHUTDOWN);
@@ -241,7 +247,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   }
 
   void removeStream(const Napi::CallbackInfo& info) {
-    plane_->post([this, stream = id(info[0]), token = id(info[1])] {
+    post([this, stream = id(info[0]), token = id(info[1])] {
       plane_->removeStream(stream);
       done(token, 0);
     });
@@ -250,7 +256,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   /** (stream, index, clientId, dmabufFd or -1, size, token): takes the descriptor; done with a BlockPath. */
   void createBlock(const Napi::CallbackInfo& info) {
     const auto size = static_cast<size_t>(info[4].As<Napi::Number>().Int64Value());
-    plane_->post([this, stream = id(info[0]), index = number(info[1]), client = number(info[2]),
+    post([this, stream = id(info[0]), index = number(info[1]), client = number(info[2]),
                   fd = number(info[3]), size, token = id(info[5])] {
       UniqueFd dmabuf(fd);
       RxStream* to = plane_->stream(stream);
@@ -268,7 +274,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   }
 
   void freeBlock(const Napi::CallbackInfo& info) {
-    plane_->post([this, stream = id(info[0]), index = number(info[1]), token = id(info[2])] {
+    post([this, stream = id(info[0]), index = number(info[1]), token = id(info[2])] {
       RxStream* from = plane_->stream(stream);
       done(token, from == nullptr ? -EBADF : from->freeBlock(static_cast<uint16_t>(index)));
     });
@@ -276,7 +282,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
 
   /** (stream, enabled, token) */
   void setEnabled(const Napi::CallbackInfo& info) {
-    plane_->post([this, stream = id(info[0]), enabled = info[1].ToBoolean().Value(), token = id(info[2])] {
+    post([this, stream = id(info[0]), enabled = info[1].ToBoolean().Value(), token = id(info[2])] {
       RxStream* of = plane_->stream(stream);
       if (of == nullptr) return done(token, -EBADF);
       enabled ? of->start() : of->stop();
@@ -285,14 +291,14 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   }
 
   void setTimeout(const Napi::CallbackInfo& info) {
-    plane_->post([this, stream = id(info[0]), ms = number(info[1])] {
+    post([this, stream = id(info[0]), ms = number(info[1])] {
       if (RxStream* of = plane_->stream(stream)) of->setTimeout(ms);
     });
   }
 
   /** (stream, token): done with the members of RxStatistics in order. */
   void statistics(const Napi::CallbackInfo& info) {
-    plane_->post([this, stream = id(info[0]), token = id(info[1])] {
+    post([this, stream = id(info[0]), token = id(info[1])] {
       const RxStream* of = plane_->stream(stream);
       if (of == nullptr) return done(token, -EBADF);
       const RxStatistics now = of->statistics();
@@ -315,7 +321,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
       UniqueFd{duplicate};
       return Napi::Number::New(info.Env(), -EINVAL);
     }
-    plane_->post([this, io = id(info[0]), duplicate] {
+    post([this, io = id(info[0]), duplicate] {
       plane_->addSampleIo(io, std::make_unique<SampleIo>(UniqueFd(duplicate)));
     });
     return Napi::Number::New(info.Env(), 0);
@@ -325,7 +331,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   void readSamples(const Napi::CallbackInfo& info) {
     const auto least = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
     const auto most = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
-    plane_->post([this, io = id(info[0]), least, most, timeoutMs = number(info[3]), token = id(info[4])] {
+    post([this, io = id(info[0]), least, most, timeoutMs = number(info[3]), token = id(info[4])] {
       SampleIo* from = plane_->sampleIo(io);
       if (from == nullptr) return done(token, -EBADF);
       from->read(least, most, timeoutMs, [this, token](int status, std::vector<uint8_t> bytes) {
@@ -338,7 +344,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   void writeSamples(const Napi::CallbackInfo& info) {
     const auto given = info[1].As<Napi::Uint8Array>();
     std::vector<uint8_t> bytes(given.Data(), given.Data() + given.ByteLength());
-    plane_->post([this, io = id(info[0]), bytes = std::move(bytes), timeoutMs = number(info[2]),
+    post([this, io = id(info[0]), bytes = std::move(bytes), timeoutMs = number(info[2]),
                   token = id(info[3])]() mutable {
       SampleIo* to = plane_->sampleIo(io);
       if (to == nullptr) return done(token, -EBADF);
@@ -349,7 +355,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   }
 
   void closeSampleIo(const Napi::CallbackInfo& info) {
-    plane_->post([this, io = id(info[0])] { plane_->removeSampleIo(io); });
+    post([this, io = id(info[0])] { plane_->removeSampleIo(io); });
   }
 
   void shutdown(const Napi::CallbackInfo&) { end(); }
@@ -358,8 +364,10 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
     if (!open_) return;
     open_ = false;
     napi_remove_env_cleanup_hook(Env(), cleanUp, this);
-    plane_->shutdown();
+    const bool gaveAllBack = plane_->shutdown();
     events_.Release();
+    // Not left to the garbage collector: the contexts of asynchronous I/O are few in a system.
+    if (gaveAllBack) plane_.reset();
   }
 
   std::unique_ptr<DataPlane> plane_;

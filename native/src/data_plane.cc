@@ -38,14 +38,15 @@ void DataPlane::post(std::function<void()> command) {
   if (::write(wake_.get(), &one, sizeof one) < 0) return;  // EAGAIN: it is awake anyway
 }
 
-void DataPlane::shutdown() {
-  if (!thread_.joinable()) return;
+bool DataPlane::shutdown() {
+  if (!thread_.joinable()) return links_.empty();
   post([this] { stopRequested_ = true; });
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
   }
   thread_.join();
+  return links_.empty();
 }
 
 void DataPlane::runCommands() {

@@ -38,8 +38,8 @@ class DataPlane : private PollClient {
   int error() const;
   /** Runs `command` on the data plane's thread. */
   void post(std::function<void()> command);
-  /** Ends everything and joins the thread. */
-  void shutdown();
+  /** Ends everything and joins the thread. Whether the kernel gave back all that it had been given. */
+  bool shutdown();
 
   // To be called on the data plane's thread.
 

@@ -1,12 +1,8 @@
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { openDescriptors, pipe, socketpair, startPlane } from './sockets.js';
+import { openDescriptors, pattern, pipe, socketpair, startPlane } from './sockets.js';
 
 const code = (name: string) => expect.objectContaining({ code: name });
-
-function bytes(length: number, from = 0): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => (from + i * 7) & 0xff);
-}
 
 describe('SampleIo', () => {
   it('reads exactly what was asked for, however it arrives', async () => {
@@ -14,27 +10,27 @@ describe('SampleIo', () => {
     using io = startPlane().openSampleIo(source.fd);
     const read = io.read(10, 0);
     const next = io.read(3, 0);
-    for (const byte of bytes(13)) {
+    for (const byte of pattern(13)) {
       writeSync(sink.fd, Uint8Array.of(byte));
     }
-    expect([...(await read), ...(await next)]).toEqual([...bytes(13)]);
+    expect([...(await read), ...(await next)]).toEqual([...pattern(13)]);
   });
 
   it('a read that times out keeps what has arrived for the next one', async () => {
     const [source, sink] = pipe();
     using io = startPlane().openSampleIo(source.fd);
-    writeSync(sink.fd, bytes(5));
+    writeSync(sink.fd, pattern(5));
     await expect(io.read(8, 20)).rejects.toThrow(code('ETIMEDOUT'));
     const read = io.read(8, 0);
-    writeSync(sink.fd, bytes(3, 35));
-    expect([...(await read)]).toEqual([...bytes(8)]);
+    writeSync(sink.fd, pattern(8).subarray(5));
+    expect([...(await read)]).toEqual([...pattern(8)]);
   });
 
   it('readSome takes what is there, up to a maximum', async () => {
     const [source, sink] = pipe();
     using io = startPlane().openSampleIo(source.fd);
     const waiting = io.readSome(16, 0);
-    writeSync(sink.fd, bytes(40));
+    writeSync(sink.fd, pattern(40));
     expect((await waiting).byteLength).toBe(16);
     expect((await io.readSome(16, 0)).byteLength).toBe(16);
     expect((await io.readSome(16, 0)).byteLength).toBe(8);
@@ -46,7 +42,7 @@ describe('SampleIo', () => {
     const plane = startPlane();
     using a = plane.openSampleIo(left.fd);
     using b = plane.openSampleIo(right.fd);
-    const sent = bytes(3 * 1024 * 1024);
+    const sent = pattern(3 * 1024 * 1024);
     const writes = Promise.all([a.write(sent, 5000), b.write(sent, 5000)]);
     const [atB, atA] = await Promise.all([b.read(sent.byteLength, 5000), a.read(sent.byteLength, 5000)]);
     await writes;
@@ -57,10 +53,10 @@ describe('SampleIo', () => {
   it('a write that nobody reads times out, and a later one goes on', async () => {
     const [source, sink] = pipe();
     using io = startPlane().openSampleIo(sink.fd);
-    await expect(io.write(bytes(1024 * 1024), 20)).rejects.toThrow(code('ETIMEDOUT'));
+    await expect(io.write(pattern(1024 * 1024), 20)).rejects.toThrow(code('ETIMEDOUT'));
     const drained = new Uint8Array(2 * 1024 * 1024);
     const inThePipe = readSync(source.fd, drained);
-    await io.write(bytes(100), 0);
+    await io.write(pattern(100), 0);
     expect(readSync(source.fd, drained)).toBe(100);
     expect(inThePipe).toBeGreaterThan(0);
   });
@@ -68,12 +64,13 @@ describe('SampleIo', () => {
   it('close ends pending calls with EBADF, and later ones too', async () => {
     const [left] = socketpair();
     const io = startPlane().openSampleIo(left.fd);
-    const pending = [io.read(4, 0), io.readSome(4, 1000), io.write(bytes(8 * 1024 * 1024), 0)];
+    const much = pattern(8 * 1024 * 1024);
+    const pending = [io.read(4, 0), io.readSome(4, 60_000), io.write(much, 0)];
     const ends = pending.map((call) => expect(call).rejects.toThrow(code('EBADF')));
     io.close();
     await Promise.all(ends);
     await expect(io.read(1, 0)).rejects.toThrow(code('EBADF'));
-    await expect(io.write(bytes(1), 0)).rejects.toThrow(code('EBADF'));
+    await expect(io.write(pattern(1), 0)).rejects.toThrow(code('EBADF'));
   });
 
   it('tells the end of the file and the errno of the call', async () => {
@@ -101,7 +98,7 @@ describe('SampleIo', () => {
     const before = openDescriptors();
     for (let i = 0; i < 100; i++) {
       using io = plane.openSampleIo(source.fd);
-      writeSync(sink.fd, bytes(4));
+      writeSync(sink.fd, pattern(4));
       await io.read(4, 0);
     }
     // A call that is answered comes after the closing of the last one.
