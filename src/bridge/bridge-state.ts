@@ -4,6 +4,8 @@ import type { Buffers } from './buffers.js';
 import type { Clients } from './client.js';
 import type { Config, Permissions } from './config.js';
 import type { ContextServer } from './context-server.js';
+import type { ClientTimeouts } from './text/client-timeouts.js';
+import type { SharedBuffers } from './text/shared-buffers.js';
 
 /** What all sessions on one kind of link share. Buffers and memory are the same for all kinds. */
 export interface BridgeState {
@@ -12,6 +14,9 @@ export interface BridgeState {
   /** Each session belongs to one of these, and serves the context that it knows. */
   readonly clients: Clients;
   readonly buffers: Buffers;
+  /** What `buffers` is to binary clients, this is to text clients. */
+  readonly sharedBuffers: SharedBuffers;
+  readonly timeouts: ClientTimeouts;
   readonly memory: BlockMemory;
   readonly limits: Config['limits'];
   readonly permissions: Permissions;

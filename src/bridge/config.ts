@@ -88,6 +88,11 @@ export const configSchema = z.strictObject({
     .strictObject({
       /** The numbering of binary opcodes; by default it is told from what the client does. */
       generation: z.enum(['auto', ...GENERATIONS]).default('auto'),
+      /**
+       * Whether text clients that share a buffer get their own channels only. By default each gets those that any of
+       * them wants, and a mask that tells which, as from iiod.
+       */
+      demux: z.boolean().default(false),
     })
     .prefault({}),
   stream: z

@@ -20,6 +20,8 @@ import { ContextServer, type ContextSource } from './context-server.js';
 import type { Logger } from './logger.js';
 import { PermissionedBackend } from './permissions.js';
 import { type Announcer, TcpServer } from './tcp-server.js';
+import { ClientTimeouts } from './text/client-timeouts.js';
+import { SharedBuffers } from './text/shared-buffers.js';
 import { UsbServer } from './usb-server.js';
 import { VERSION } from './version.js';
 
@@ -97,9 +99,18 @@ export class Service {
     }
     const plane = DataPlane.start();
     this.#undo.push(() => plane.close());
+    const claims = new BufferClaims();
+    const memory = new BlockMemory({ stream, limits: config.limits }, allocator);
     const shared = {
-      buffers: new Buffers(new BufferClaims()),
-      memory: new BlockMemory({ stream, limits: config.limits }, allocator),
+      buffers: new Buffers(claims),
+      sharedBuffers: new SharedBuffers({
+        claims,
+        memory,
+        openSampleIo: (fd) => plane.openSampleIo(fd),
+        demux: config.protocol.demux,
+      }),
+      timeouts: new ClientTimeouts(),
+      memory,
       limits: config.limits,
       protocol: config.protocol,
       dataPlane: plane,

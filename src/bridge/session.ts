@@ -2,12 +2,9 @@ import { IioError } from '@iio-bridge/protocol';
 import type { Link } from '../dataplane/link.js';
 import { BinarySession } from './binary-session.js';
 import type { BridgeState } from './bridge-state.js';
+import type { Client } from './client.js';
 import type { Logger } from './logger.js';
-
-/** Clients keep command lines below 1024 bytes. */
-const MAX_LINE_BYTES = 8192;
-
-const encoder = new TextEncoder();
+import { TextSession } from './text/text-session.js';
 
 /**
  * The conversation with one client on one link, from its opening to its end. Owns the buffers that are opened on the
@@ -38,7 +35,7 @@ export class Session {
   async #run(): Promise<void> {
     const { client, leave } = this.#state.clients.join(this.#peer);
     try {
-      if (await this.#handshake()) {
+      if ((await this.#serveText(client)) === 'binary') {
         await new BinarySession(this.#link, { state: this.#state, client, owner: this, log: this.#log }).run();
       }
     } catch (error) {
@@ -57,22 +54,21 @@ export class Session {
     }
   }
 
-  /** Text mode: answers what it does not know with an error. True when the client has switched to binary. */
-  async #handshake(): Promise<boolean> {
-    for (;;) {
-      const bytes = await this.#link.readLine(MAX_LINE_BYTES);
-      const line = new TextDecoder('latin1').decode(bytes).trim();
-      if (line === '') {
-        continue;
-      }
-      if (line === 'EXIT' || line === 'QUIT') {
-        return false;
-      }
-      if (line.toUpperCase() === 'BINARY') {
-        this.#link.send(encoder.encode('0\n'));
-        return true;
-      }
-      this.#link.send(encoder.encode('-22\n'));
+  /** Links start in text mode. A buffer that was opened in it is given up with the link, or with that mode. */
+  async #serveText(client: Client): Promise<'exit' | 'binary'> {
+    const { sharedBuffers, timeouts, limits } = this.#state;
+    const session = new TextSession(this.#link, {
+      sharedBuffers,
+      timeout: timeouts.forLinkOf(client),
+      maxValueBytes: limits.attributeBytes,
+      context: () => client.context,
+      freshContext: () => client.renew(),
+      log: this.#log,
+    });
+    try {
+      return await session.run();
+    } finally {
+      await session.close();
     }
   }
 }
