@@ -44,7 +44,6 @@ struct Block {
   size_t bytes = 0;   // wanted by the client
   size_t filled = 0;  // read() so far
   bool answerOwed = false;
-  Clock::time_point deadline = Clock::time_point::max();
   /** A request that arrived while the last answer was on its way out; 0 = none. */
   uint64_t nextRequest = 0;
 };

@@ -83,6 +83,8 @@ int RxStream::freeBlock(uint16_t index) {
   const BlockPtr block = found->second;
   blocks_.erase(found);
   filling_.erase(std::remove(filling_.begin(), filling_.end(), block), filling_.end());
+  parked_.erase(std::remove(parked_.begin(), parked_.end(), block), parked_.end());
+  stopWaiting(*block);
   block->sourceFence.close();
   if (link_ != nullptr) {
     // In this order: the fence of the transfer must be closed before the DETACH frees what it points to.
@@ -99,9 +101,7 @@ int RxStream::freeBlock(uint16_t index) {
 
 void RxStream::start() {
   enabled_ = true;
-  for (const auto& entry : blocks_) {
-    if (entry.second->state == BlockState::kParked) fill(entry.second);
-  }
+  for (; !parked_.empty(); parked_.pop_front()) fill(parked_.front());
   noteQueueLength();
 }
 
@@ -145,6 +145,7 @@ void RxStream::request(const BlockPtr& block, uint64_t bytes) {
     noteQueueLength();
   } else {
     block->state = BlockState::kParked;
+    parked_.push_back(block);
   }
 }
 
@@ -154,7 +155,6 @@ void RxStream::retry(const BlockPtr& block, uint16_t clientId) {
     case BlockState::kFilling:
     case BlockState::kParked:
       block->answerOwed = true;
-      block->deadline = deadlineAfter(options_.timeoutMs);
       return;
     case BlockState::kKept:
       block->answerOwed = true;
@@ -179,7 +179,6 @@ void RxStream::fill(const BlockPtr& block) {
     }
   }
   block->state = BlockState::kFilling;
-  block->deadline = deadlineAfter(options_.timeoutMs);
   filling_.push_back(block);
 }
 
@@ -223,6 +222,7 @@ void RxStream::readIntoHead() {
 void RxStream::filled(int status) {
   const BlockPtr block = filling_.front();
   filling_.pop_front();
+  stopWaiting(*block);
   block->sourceFence.close();
   noteQueueLength();
   if (status < 0) {
@@ -255,21 +255,31 @@ void RxStream::sent(const BlockPtr& block) {
   if (next != 0) request(block, next);
 }
 
-Clock::time_point RxStream::nextDeadline() const {
-  Clock::time_point first = Clock::time_point::max();
-  for (const auto& block : filling_) {
-    if (block->answerOwed) first = std::min(first, block->deadline);
+/**
+ * Requests wait one after the other: each from when it is the first that waits, because until then the samples go to the
+ * blocks before it.
+ */
+Clock::time_point RxStream::nextDeadline() {
+  const auto first = std::find_if(filling_.begin(), filling_.end(), [](const auto& block) { return block->answerOwed; });
+  if (first == filling_.end()) return Clock::time_point::max();
+  if (waiting_ != first->get()) {
+    waiting_ = first->get();
+    deadline_ = deadlineAfter(options_.timeoutMs);
   }
-  return first;
+  return deadline_;
 }
 
 void RxStream::expire(Clock::time_point now) {
-  for (const auto& block : filling_) {
-    if (!block->answerOwed || block->deadline > now) continue;
-    block->answerOwed = false;
-    statistics_.timeouts++;
-    if (link_ != nullptr) link_->sendResponse(block->clientId, -ETIMEDOUT);
-  }
+  if (nextDeadline() > now) return;
+  const auto block = std::find_if(filling_.begin(), filling_.end(), [&](const auto& b) { return b.get() == waiting_; });
+  stopWaiting(**block);
+  (*block)->answerOwed = false;
+  statistics_.timeouts++;
+  if (link_ != nullptr) link_->sendResponse((*block)->clientId, -ETIMEDOUT);
+}
+
+void RxStream::stopWaiting(const Block& block) {
+  if (waiting_ == &block) waiting_ = nullptr;
 }
 
 void RxStream::noteQueueLength() {

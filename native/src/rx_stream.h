@@ -72,7 +72,7 @@ class RxStream : private PollClient {
   void handle(const FrameHeader& header, uint64_t bytesUsed);
 
   void collect(Poller& poller);
-  Clock::time_point nextDeadline() const;
+  Clock::time_point nextDeadline();
   void expire(Clock::time_point now);
   RxStatistics statistics() const;
 
@@ -88,6 +88,7 @@ class RxStream : private PollClient {
   void sent(const BlockPtr& block);
   void readIntoHead();
   void refuse(const Block& block, int error);
+  void stopWaiting(const Block& block);
   void noteQueueLength();
   void onReady(int fd) override;
 
@@ -98,7 +99,10 @@ class RxStream : private PollClient {
   int sourceErrno_ = 0;
   bool enabled_ = false;
   std::map<uint16_t, BlockPtr> blocks_;
+  std::deque<BlockPtr> parked_;   // in the order of their requests
   std::deque<BlockPtr> filling_;  // in the order in which the source will fill them
+  const Block* waiting_ = nullptr;  // the first of those whose request waits, and has a deadline
+  Clock::time_point deadline_ = Clock::time_point::max();
   RxStatistics statistics_;
   Clock::time_point unfilledSince_ = Clock::time_point::max();
 };
