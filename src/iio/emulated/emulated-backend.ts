@@ -40,6 +40,8 @@ export interface EmulationOptions {
   readonly loopback?: { readonly from: string; readonly to: string };
   /** Where sample files are; default: beside the document, or nowhere if the document is given as text. */
   readonly sampleDirectory?: string;
+  /** Added to, and overriding, those of the document. */
+  readonly contextAttributes?: ReadonlyMap<string, string>;
   /** Default: the system's. */
   readonly clock?: Clock;
 }
@@ -71,7 +73,8 @@ export class EmulatedBackend implements Backend, AsyncDisposable {
   readonly #events = new Map<number, EventStream>();
 
   private constructor(document: ContextDescription, options: EmulationOptions) {
-    const ordered = inProtocolOrder(document);
+    const attributes = new Map([...document.attributes, ...(options.contextAttributes ?? [])]);
+    const ordered = inProtocolOrder({ ...document, attributes });
     this.description = withoutValues(ordered);
     this.#options = options;
     this.#clock = options.clock ?? systemClock;

@@ -127,6 +127,13 @@ describe('writing an attribute', () => {
     expect(await readText(backend, 'channel', 'd', 'in_voltage1', 'raw')).toBe('5\0');
   });
 
+  it('works on one that cannot be read', async () => {
+    const backend = await openBackend(fixture('pluto'));
+    const path = ['channel', 'ad9361-phy', 'out_altvoltage0', 'fastlock_recall'] as const;
+    await expect(writeText(backend, '3\0', ...path)).resolves.toBe(2);
+    await expect(readText(backend, ...path)).rejects.toMatchObject({ code: 'EINVAL' });
+  });
+
   it('of the signal takes only those that there are', async () => {
     const backend = await openBackend(fixture('converters'));
     const path = ['device', 'emu-mixed', 'test_signal'] as const;
@@ -162,6 +169,20 @@ describe('the document', () => {
     expect(devices[0]?.attributes).toEqual([{ name: 'a' }, { name: 'b' }]);
     // Values follow their attributes.
     expect(await readText(backend, 'device', 'd', 'a')).toBe('2\0');
+  });
+
+  it('can be given more context attributes', async () => {
+    const contextAttributes = new Map([
+      ['iio-bridge', '1'],
+      ['hw_model', 'other'],
+    ]);
+    const { attributes } = (await openBackend(fixture('pluto'), { contextAttributes })).description;
+    expect([attributes.get('iio-bridge'), attributes.get('hw_model'), attributes.get('uri')]).toEqual([
+      '1',
+      'other',
+      'local:',
+    ]);
+    expect([...attributes.keys()]).toEqual([...attributes.keys()].sort());
   });
 
   it.each(['pluto', 'converters', 'imu'])('%s can be opened', async (name) => {

@@ -1,9 +1,14 @@
 import { readSync, writeSync } from 'node:fs';
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { ChannelMask } from '@iio-bridge/protocol';
 import { describe, expect, it } from 'vitest';
 import {
   deviceNamed,
   fixture,
+  generator,
   LENGTHS,
   openBackend,
   openBuffer,
@@ -96,6 +101,49 @@ describe('a buffer', () => {
       await Promise.all([input.close(), output.close()]);
     }
     expect(openSockets()).toEqual(before);
+  });
+});
+
+describe('buffers of all kinds', () => {
+  it('survive any order of operations, and every start is clean (seeded)', async () => {
+    const random = generator(3_141_592);
+    const pick = (below: number) => Math.floor(random() * below);
+    const backend = await openBackend(fixture('converters'), { ...FREE, loopback: LOOPBACK });
+    const { buffer: output } = await openBuffer(backend, 'emu-dac');
+    const { buffer: mixed } = await openBuffer(backend, 'emu-mixed', ['voltage2']);
+    const { buffer: input } = await openBuffer(backend, 'emu-adc');
+    const operations = [
+      () => output.enable(LENGTHS),
+      () => output.disable(),
+      () => input.enable(LENGTHS),
+      () => input.disable(),
+      async () => readNow(input.fd, pick(200_000)),
+      async () => {
+        try {
+          writeSync(output.fd, new Uint8Array(pick(200_000)));
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'EAGAIN' });
+        }
+      },
+      () => setImmediate(),
+      async () => {
+        await mixed.disable();
+        await mixed.enable(LENGTHS);
+        const count = 1 + pick(40_000);
+        const numbers = new Int32Array((await readBytes(mixed.fd, 4 * count)).buffer);
+        expect([numbers[0], numbers[count - 1]]).toEqual([0, count - 1]);
+      },
+    ];
+    for (let step = 0; step < 1500; step++) {
+      await operations[pick(operations.length)]?.();
+    }
+    // The wire works as if nothing had been. What was written while the output was off has to go, too.
+    await output.enable(LENGTHS);
+    await Promise.all([output.disable(), input.disable()]);
+    await input.enable(LENGTHS);
+    await output.enable(LENGTHS);
+    await writeBytes(output.fd, Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+    expect([...(await readBytes(input.fd, 8))]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   });
 });
 
@@ -208,8 +256,7 @@ describe('a loopback', () => {
 
 describe('a converter that fails', () => {
   it('ends its stream instead of the process', async () => {
-    const { mkdtemp, rm, truncate, writeFile } = await import('node:fs/promises');
-    const directory = await mkdtemp('/tmp/iio-emulated-');
+    const directory = await mkdtemp(join(tmpdir(), 'iio-emulated-'));
     const path = `${directory}/emu-adc_buf0.bin`;
     await writeFile(path, new Uint8Array(8000));
     const backend = await openBackend(fixture('converters'), { ...FREE, sampleDirectory: directory });
@@ -217,10 +264,9 @@ describe('a converter that fails', () => {
     await buffer.enable(LENGTHS);
     await truncate(path, 0);
     await rm(directory, { recursive: true });
-    // A blocking read would return 0 at the end; ours counts bytes until then.
     const scrap = new Uint8Array(1 << 20);
     for (let count = -1; count !== 0; ) {
-      await new Promise((resolve) => setImmediate(resolve));
+      await setImmediate();
       try {
         count = readSync(buffer.fd, scrap);
       } catch (error) {

@@ -13,7 +13,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { GeneratedSource } from '../../../src/iio/emulated/generated-source.js';
 import { SampleClock } from '../../../src/iio/emulated/sample-clock.js';
 import { counter, counterLanes, sine } from '../../../src/iio/emulated/waveform.js';
-import { fixture, LENGTHS, openBackend, openBuffer, readBytes, VirtualClock, writeText } from './support.js';
+import { fixture, generator, LENGTHS, openBackend, openBuffer, readBytes, VirtualClock, writeText } from './support.js';
 
 const FREE = { freeRunning: true };
 
@@ -168,6 +168,16 @@ describe('calculated samples', () => {
     }
   });
 
+  it('of a counter cost less than a CPU second for 50 MB, their way through the socket included', async () => {
+    const { buffer } = await openBuffer(await openBackend(fixture('converters'), FREE), 'emu-adc');
+    await buffer.enable(LENGTHS);
+    await readBytes(buffer.fd, 10_000_000);
+    const before = process.cpuUsage();
+    await readBytes(buffer.fd, 50_000_000);
+    const { user, system } = process.cpuUsage(before);
+    expect((user + system) / 1e6).toBeLessThan(1);
+  }, 30_000);
+
   it('count on beyond 32 bits', () => {
     const format = {
       endianness: 'le',
@@ -262,15 +272,4 @@ function narrow(waveform: typeof counter, signal: Parameters<typeof counter.fill
   waveform.fill(signal, set, { values, start: 0, stride: 1 }, 1);
   const [value = 0] = values;
   return signal.format.signed ? value : value >>> 0;
-}
-
-/** mulberry32: the same numbers in every run. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

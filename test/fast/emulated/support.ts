@@ -96,9 +96,7 @@ export function readNow(fd: number, limit: number): Uint8Array {
 export async function readBytes(fd: number, length: number): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length; ) {
-    const part = readNow(fd, length - done);
-    bytes.set(part, done);
-    done += part.byteLength;
+    done += transfer(() => readSync(fd, bytes, done, length - done, null));
     await setImmediate();
   }
   return bytes;
@@ -132,6 +130,17 @@ export function openSockets(): string[] {
       return [];
     }
   });
+}
+
+/** mulberry32, between 0 and 1: the same numbers in every run. */
+export function generator(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
 }
 
 interface Sleeper {
