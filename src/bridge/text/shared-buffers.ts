@@ -127,7 +127,7 @@ export class SharedBuffers {
     const entry = await this.#enter(key, request, bufferIndex);
     try {
       const client = await entry.shared.join(backend, mask, samples, log);
-      log.info({ device: device.id, samples, mask: mask.toText(), cyclic }, 'a text client opened a buffer');
+      log.info({ samples, mask: mask.toText(), cyclic }, 'a text client opened a buffer');
       return new OpenSharedBuffer(entry.shared, client, () => this.#leave(key, entry, client));
     } finally {
       entry.joining -= 1;

@@ -147,11 +147,11 @@ export class FakeBuffer implements BackendBuffer {
             }
           });
         }
+        // A cycle is written for ever: leave the event loop a turn.
+        await new Promise((resolve) => setImmediate(resolve));
         if (closed) {
           throw new IioError('EBADF', 'closed');
         }
-        // A cycle is written for ever: leave the event loop a turn.
-        await new Promise((resolve) => setImmediate(resolve));
         this.written.push(bytes.slice());
       },
       close: () => {
