@@ -18,6 +18,8 @@ export interface ServiceRecord {
   /** Without the underscore: `iio` for `_iio._tcp`. */
   readonly type: string;
   readonly port: number;
+  /** The address that it listens on; `0.0.0.0` and `::` are every address of IPv4, or of both families. */
+  readonly address: string;
 }
 
 /** Announces a service by DNS-SD until its {@link Announcement} is withdrawn. */
@@ -79,7 +81,12 @@ export class TcpServer {
     this.#announcement =
       reachable === undefined
         ? undefined
-        : options.announcer?.announce({ name: `iiod on ${hostname()}`, type: SERVICE_TYPE, port: reachable.port });
+        : options.announcer?.announce({
+            name: `iiod on ${hostname()}`,
+            type: SERVICE_TYPE,
+            port: reachable.port,
+            address: reachable.host,
+          });
   }
 
   /**

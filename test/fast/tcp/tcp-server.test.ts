@@ -153,7 +153,7 @@ describe('the TCP server', () => {
     await service.stop();
     const wide = await start(['127.0.0.1:0', '0.0.0.0:0'], { announcer: { announce } });
     expect(announce.mock.calls).toEqual([
-      [{ name: `iiod on ${hostname()}`, type: 'iio', port: wide.service.endpoints[1]?.port }],
+      [{ name: `iiod on ${hostname()}`, type: 'iio', port: wide.service.endpoints[1]?.port, address: '0.0.0.0' }],
     ]);
     expect(withdraw).not.toHaveBeenCalled();
     await wide.service.stop();
