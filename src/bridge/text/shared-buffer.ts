@@ -42,6 +42,8 @@ interface Running {
   readonly layout: BlockLayout;
   readonly buffer: BackendBuffer;
   readonly io: BlockIo;
+  /** Whom its blocks are for: a client that has just come may want channels that this opening lacks. */
+  readers: readonly BufferClient[];
 }
 
 /**
@@ -184,13 +186,15 @@ export class SharedBuffer {
 
   /** Opens the buffer for the clients that there are, if it is not already. */
   async #adapt(): Promise<void> {
-    const [first, ...others] = [...this.#clients];
+    const clients = [...this.#clients];
+    const [first, ...others] = clients;
     const mask = others.reduce<ChannelMask | undefined>((union, { mask }) => union?.union(mask), first?.mask);
-    const samples = Math.max(0, ...[...this.#clients].map((client) => client.samples));
+    const samples = Math.max(0, ...clients.map((client) => client.samples));
     const before = this.#running;
     const isSame = before !== undefined && mask !== undefined && before.requested.equals(mask);
     // What an output plays must not be cut off because a client comes or goes.
     if (isSame && (before.samples === samples || this.isOutput)) {
+      before.readers = clients;
       return;
     }
     this.#failure = undefined;
@@ -200,11 +204,11 @@ export class SharedBuffer {
     if (mask === undefined) {
       return;
     }
-    this.#running = await this.#start(mask, samples);
+    this.#running = await this.#start(clients, mask, samples);
     this.#notify();
   }
 
-  async #start(mask: ChannelMask, samples: number): Promise<Running> {
+  async #start(readers: readonly BufferClient[], mask: ChannelMask, samples: number): Promise<Running> {
     const { backend, device, deviceIndex, bufferIndex, fifoBlocks, memory, openSampleIo } = this.#options;
     const buffer = await backend.openBuffer(deviceIndex, bufferIndex, mask);
     try {
@@ -216,7 +220,8 @@ export class SharedBuffer {
       try {
         await buffer.enable({ length: samples * fifoBlocks, watermark: Math.max(1, Math.floor(samples / 2)) });
         const io = openSampleIo(buffer.fd);
-        return { requested: mask, samples, layout: { mask: buffer.mask, sample }, buffer, io };
+        const layout = { mask: buffer.mask, sample };
+        return { requested: mask, samples, layout, buffer, io, readers };
       } catch (error) {
         memory.give(samples * sample.bytes);
         throw error;
@@ -243,7 +248,7 @@ export class SharedBuffer {
     try {
       while (this.#running === running && [...this.#clients].some((client) => client.isWaiting)) {
         const bytes = await running.io.read(running.samples * running.layout.sample.bytes, 0);
-        for (const client of this.#clients) {
+        for (const client of running.readers.filter((reader) => this.#clients.has(reader))) {
           client.push({ layout: running.layout, bytes });
         }
       }

@@ -81,6 +81,8 @@ export class FakeBuffer implements BackendBuffer {
   readonly written: Uint8Array[] = [];
   /** Set to make writes wait, as for a full FIFO. */
   full = false;
+  /** What a read that is pending when the buffer is closed still gets, because it had come already. */
+  crossing: Uint8Array | undefined;
   readonly #onClose: () => void;
   #produced: Uint8Array = new Uint8Array(0);
   #readers: { bytes: number; resolve(bytes: Uint8Array): void; reject(error: Error): void }[] = [];
@@ -156,6 +158,9 @@ export class FakeBuffer implements BackendBuffer {
       },
       close: () => {
         closed = true;
+        if (this.crossing !== undefined) {
+          this.#readers.shift()?.resolve(this.crossing);
+        }
         for (const reader of this.#readers.splice(0)) {
           reader.reject(new IioError('EBADF', 'closed'));
         }
