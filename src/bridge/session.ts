@@ -6,6 +6,9 @@ import type { Client } from './client.js';
 import type { Logger } from './logger.js';
 import { TextSession } from './text/text-session.js';
 
+/** How links end when a client, a cable or the bridge goes. */
+const ORDINARY_ENDS: ReadonlySet<string> = new Set(['ESHUTDOWN', 'ECONNRESET', 'EPIPE']);
+
 /**
  * The conversation with one client on one link, from its opening to its end. Owns the buffers that are opened on the
  * link; `ended` settles when they and the link are gone.
@@ -41,7 +44,7 @@ export class Session {
     } catch (error) {
       if (!(error instanceof IioError)) {
         this.#log.error({ err: error }, 'session failed');
-      } else if (error.code !== 'ESHUTDOWN') {
+      } else if (!ORDINARY_ENDS.has(error.code)) {
         this.#log.warn({ code: error.code }, error.message);
       }
     } finally {
