@@ -7,6 +7,7 @@ import {
   type Generation,
   type Operation,
   operationOf,
+  packCode,
 } from '@iio-bridge/protocol';
 import { REGISTER_ATTRIBUTE } from '../iio/registers.js';
 import type { Client, NumberingFamily } from './client.js';
@@ -32,8 +33,8 @@ const NOP_OF_G = 32;
  *  - A request that makes sense in one numbering mostly names things in the other that do not exist: attributes that the
  *    document lacks, buffers that nobody has open.
  *  - libiio opens a buffer on a link of its own, as the first thing there after its time-out.
- *  - Having got the document, libiio goes through the channels and, since generation G, asks for the format of each scan
- *    element before it reads the channel's scale and offset.
+ *  - Having got the document, libiio goes through the channels and reads the scale and offset of each; since generation G,
+ *    it asks for the format of each scan element as well.
  *
  * C and D number alike, except that C lacks the last two of D; so do E, F and G, except for their last two.
  */
@@ -44,7 +45,9 @@ export class Recognition {
   #nopIs31: boolean | undefined;
   #previous: Operation | undefined;
   #printed = false;
-  /** The client did not ask for a format where generation G does. */
+  /** What libiio reads after PRINT, as far as it has not, while the client does nothing else. */
+  #walk: Set<string> | undefined;
+  /** The client has gone through the channels, as libiio does, but asked for no format. */
   #skippedFormats = false;
 
   constructor(configured: Generation | 'auto', client: Client) {
@@ -70,12 +73,19 @@ export class Recognition {
       this.#configured === 'auto' ? this.#recognise(header, surroundings) : operationOf(this.#configured, header.op);
     if (operation === 'PRINT') {
       this.#printed = true;
-    }
-    if (operation === 'READ_CHN_ATTR' && this.#previous === 'PRINT') {
-      this.#skippedFormats = isFirstReadWithoutFormats(header, surroundings.description);
+      this.#walk = firstReads(surroundings.description);
+    } else {
+      this.#follow(operation, header);
     }
     this.#previous = operation;
     return operation;
+  }
+
+  #follow(operation: Operation | undefined, { dev, code }: FrameHeader): void {
+    if (operation !== 'READ_CHN_ATTR' || this.#walk?.delete(keyOf(dev, code)) !== true) {
+      this.#walk = undefined;
+    }
+    this.#skippedFormats ||= this.#walk?.size === 0;
   }
 
   #recognise(header: FrameHeader, surroundings: Surroundings): Operation | undefined {
@@ -194,18 +204,26 @@ function isTrigger(device: DeviceDescription | undefined): boolean {
   return device?.id.startsWith('trigger') ?? false;
 }
 
-/** Whether a request is what libiio before generation G begins with after PRINT, and generation G does not. */
-function isFirstReadWithoutFormats({ dev, code }: FrameHeader, description: ContextDescription): boolean {
-  let formats = false;
-  for (const [deviceIndex, device] of description.devices.entries()) {
-    for (const [position, channel] of device.channels.entries()) {
-      formats ||= channel.scanElement !== undefined;
-      const read = channel.attributes.some(({ name }) => name === 'scale' || name === 'offset');
-      if (read) {
-        const name = channel.attributes[codeHigh(code)]?.name;
-        return formats && dev === deviceIndex && codeLow(code) === position && (name === 'scale' || name === 'offset');
+/**
+ * The attributes that libiio reads when it has got the document, on its way through all channels; undefined if it would
+ * not come across a scan element there, and so ask for no format in any generation.
+ */
+function firstReads(description: ContextDescription): Set<string> | undefined {
+  const reads = new Set<string>();
+  const channels = description.devices.flatMap((device, dev) =>
+    device.channels.map((channel, position) => ({ channel, dev, position })),
+  );
+  for (const { channel, dev, position } of channels) {
+    for (const [attribute, { name }] of channel.attributes.entries()) {
+      if (name === 'scale' || name === 'offset') {
+        reads.add(keyOf(dev, packCode(attribute, position)));
       }
     }
   }
-  return false;
+  const hasFormats = channels.some(({ channel }) => channel.scanElement !== undefined);
+  return hasFormats && reads.size > 0 ? reads : undefined;
+}
+
+function keyOf(dev: number, code: number): string {
+  return `${dev}:${code}`;
 }

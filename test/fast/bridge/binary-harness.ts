@@ -373,6 +373,11 @@ export class TestLink {
     onTestFinished(() => this.close());
   }
 
+  /** Bytes that have arrived and were not received. */
+  get waiting(): number {
+    return this.#length;
+  }
+
   send(...pieces: readonly Uint8Array[]): void {
     this.#socket.write(Buffer.concat(pieces));
   }
@@ -476,7 +481,7 @@ export function transfer(
   dev: number,
   index: number,
   bytesUsed: number,
-  samples = new Uint8Array(0),
+  samples: Uint8Array = new Uint8Array(0),
 ): void {
   link.request('TRANSFER_BLOCK', { id: index + 1, dev, code: packCode(index, 0) }, encodeU64(bytesUsed), samples);
 }

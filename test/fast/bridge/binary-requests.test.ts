@@ -16,15 +16,16 @@ describe('the greeting', () => {
   });
 });
 
+type Row = [name: string, check: (link: TestLink) => Promise<void>];
+
 describe('each request is answered once', () => {
-  const ROWS: readonly [string, (link: TestLink) => Promise<void>][] = [
+  const ROWS: readonly Row[] = [
     ['NOP, without its id', async (link) => expect(await link.ask('NOP', { id: 5 })).toEqual(ok(0))],
     ...([1000, -1, 0, -0x8000_0000] as const).map(
-      (ms) =>
-        [
-          `TIMEOUT ${ms}`,
-          async (link: TestLink) => expect(await link.ask('TIMEOUT', { code: ms })).toEqual(ok(0)),
-        ] as const,
+      (ms): Row => [
+        `TIMEOUT ${ms}`,
+        async (link: TestLink) => expect(await link.ask('TIMEOUT', { code: ms })).toEqual(ok(0)),
+      ],
     ),
     ['TIMEOUT -2', async (link) => expect(await link.ask('TIMEOUT', { code: -2 })).toEqual(ok(-ERRNO.EINVAL))],
     [
@@ -146,32 +147,30 @@ describe('each request is answered once', () => {
       },
     ],
     ...[ADC, DAC].map(
-      (dev) =>
-        [
-          `CREATE_BLOCK of device ${dev}: once, twice, too small, too large, without a buffer, index 0x8000`,
-          async (link: TestLink) => {
-            expect(await link.ask('CREATE_BLOCK', { id: 1, dev }, encodeU64(64))).toEqual(ok(-ERRNO.EBADF, 1));
-            await openBuffer(link, dev);
-            await createBlock(link, dev, 0, 64);
-            expect(await link.ask('CREATE_BLOCK', { id: 1, dev }, encodeU64(64))).toEqual(ok(-ERRNO.EEXIST, 1));
-            const second = { id: 2, dev, code: packCode(1, 0) };
-            expect(await link.ask('CREATE_BLOCK', second, encodeU64(1))).toEqual(ok(-ERRNO.EINVAL, 2));
-            expect(await link.ask('CREATE_BLOCK', second, encodeU64(2n ** 63n))).toEqual(ok(-ERRNO.EINVAL, 2));
-            const far = { id: 3, dev, code: packCode(0x8000, 0) };
-            expect(await link.ask('CREATE_BLOCK', far, encodeU64(64))).toEqual(ok(-ERRNO.EINVAL, 3));
-          },
-        ] as const,
+      (dev): Row => [
+        `CREATE_BLOCK of device ${dev}: once, twice, too small, too large, without a buffer, index 0x8000`,
+        async (link: TestLink) => {
+          expect(await link.ask('CREATE_BLOCK', { id: 1, dev }, encodeU64(64))).toEqual(ok(-ERRNO.EBADF, 1));
+          await openBuffer(link, dev);
+          await createBlock(link, dev, 0, 64);
+          expect(await link.ask('CREATE_BLOCK', { id: 1, dev }, encodeU64(64))).toEqual(ok(-ERRNO.EEXIST, 1));
+          const second = { id: 2, dev, code: packCode(1, 0) };
+          expect(await link.ask('CREATE_BLOCK', second, encodeU64(1))).toEqual(ok(-ERRNO.EINVAL, 2));
+          expect(await link.ask('CREATE_BLOCK', second, encodeU64(2n ** 63n))).toEqual(ok(-ERRNO.EINVAL, 2));
+          const far = { id: 3, dev, code: packCode(0x8000, 0) };
+          expect(await link.ask('CREATE_BLOCK', far, encodeU64(64))).toEqual(ok(-ERRNO.EINVAL, 3));
+        },
+      ],
     ),
     ...[ADC, DAC].map(
-      (dev) =>
-        [
-          `TRANSFER_BLOCK of device ${dev} with 0 bytes, unshifted`,
-          async (link: TestLink) => {
-            await openBuffer(link, dev);
-            await createBlock(link, dev, 0, 64);
-            expect(await link.ask('TRANSFER_BLOCK', { id: 1, dev }, encodeU64(0))).toEqual(ok(-ERRNO.EINVAL, 1));
-          },
-        ] as const,
+      (dev): Row => [
+        `TRANSFER_BLOCK of device ${dev} with 0 bytes, unshifted`,
+        async (link: TestLink) => {
+          await openBuffer(link, dev);
+          await createBlock(link, dev, 0, 64);
+          expect(await link.ask('TRANSFER_BLOCK', { id: 1, dev }, encodeU64(0))).toEqual(ok(-ERRNO.EINVAL, 1));
+        },
+      ],
     ),
     [
       'TRANSFER_BLOCK of an input that is not open, of a block that is not there: shifted',
