@@ -8,7 +8,26 @@
 
 namespace iio_bridge {
 
-using Clock = std::chrono::steady_clock;
+/**
+ * The monotonic clock as of the last turn of the data plane's loop: a system call a turn at most, where reading it for
+ * every block would cost several.
+ */
+class Clock {
+ public:
+  using time_point = std::chrono::steady_clock::time_point;
+
+  static time_point now() {
+    if (!current_) now_ = std::chrono::steady_clock::now();
+    current_ = true;
+    return now_;
+  }
+  /** The next now() reads the clock anew. */
+  static void nextTurn() { current_ = false; }
+
+ private:
+  static inline thread_local time_point now_;
+  static inline thread_local bool current_ = false;
+};
 
 /**
  * Where a block is. The kernel is never given a block twice in the same role: a second FunctionFS TRANSFER of a dmabuf

@@ -80,12 +80,14 @@ void DataPlane::run() {
       if (!entry.second->closing()) entry.second->collect(poller_);
     }
     for (auto& entry : streams_) entry.second->collect(poller_);
-    poller_.wait(pollTimeout());
+    const int timeout = pollTimeout();
+    Clock::nextTurn();
+    poller_.wait(timeout);
     aio_.reap();
     if (std::exchange(commandsWaiting_, false)) runCommands();
-    const auto now = Clock::now();
     for (auto& entry : streams_) {
-      if (entry.second->nextDeadline() <= now) entry.second->expire(now);
+      const auto deadline = entry.second->nextDeadline();
+      if (deadline != Clock::time_point::max() && deadline <= Clock::now()) entry.second->expire(Clock::now());
     }
   }
 }
