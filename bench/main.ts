@@ -22,8 +22,8 @@ const BLOCK_SIZES = [64 * KIB, 256 * KIB, MIB, 4 * MIB];
 const QUICK_BLOCK_SIZES = [64 * KIB, MIB];
 /** As many as libiio's tools use. */
 const BLOCKS = 4;
-/** More than a second at the fastest rates, because UML counts CPU time in ticks of 10 ms. */
-const TOTAL_BYTES = 1024 * MIB;
+/** Half a second at the fastest rates: UML counts CPU time in ticks of 10 ms. */
+const TOTAL_BYTES = 512 * MIB;
 const QUICK_TOTAL_BYTES = 256 * MIB;
 const REPETITIONS = 3;
 const GUEST_MEMORY_MIB = 1024;

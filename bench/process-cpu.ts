@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { IioError } from '@iio-bridge/protocol';
 
@@ -24,16 +23,4 @@ export function processCpuSeconds(pid: number): number {
     throw new IioError('ESRCH', `No CPU clock of process ${pid}: has it ended?`);
   }
   return Number(timespec[0]) + Number(timespec[1]) * 1e-9;
-}
-
-/** What /proc/PID/maps says: how many mappings a process has, and how many of them are DMA buffers. */
-export interface Mappings {
-  readonly total: number;
-  readonly dmabufs: number;
-}
-
-/** Counts the mappings of a process. The kernel names a mapped DMA buffer `/dmabuf:NAME`. */
-export async function readMappings(pid: number): Promise<Mappings> {
-  const lines = (await readFile(`/proc/${pid}/maps`, 'utf8')).trimEnd().split('\n');
-  return { total: lines.length, dmabufs: lines.filter((line) => line.includes('/dmabuf:')).length };
 }

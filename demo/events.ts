@@ -21,14 +21,18 @@ export interface Progress {
   readonly mismatches: number;
 }
 
-/** How the mode was established: from the bridge's log, and from its mappings in mid-stream. */
+/** How the mode was established: from the bridge's log, and in mid-stream from what the kernel says. */
 export interface Evidence {
   readonly mode: string;
   readonly source: string;
   readonly sink: string;
   /** Reasons for not being zero-copy, e.g. `udc-no-sg`. */
   readonly fallbacks: readonly string[];
+  /** DMA buffers that are attached to more than one device, and those devices. */
+  readonly sharedDmabufs: number;
+  readonly sharingDevices: readonly string[];
   readonly bridgePid: number;
+  /** The bridge's memory mappings, and how many of them are DMA buffers. */
   readonly mappings: number;
   readonly mappedDmabufs: number;
 }
@@ -54,6 +58,6 @@ export interface Waveform {
 export type GuestEvent =
   | { readonly event: 'device'; readonly name: string; readonly channels: number; readonly kernel: string }
   | ({ readonly event: 'progress' } & Progress)
-  | ({ readonly event: 'measurement' } & Measurement)
+  | { readonly event: 'measurement'; readonly result: Measurement }
   | ({ readonly event: 'waveform' } & Waveform)
   | { readonly event: 'stopped'; readonly exitCode: number | null; readonly milliseconds: number };

@@ -4,7 +4,8 @@ import { Context, type Device } from '@iio-bridge/host-client';
 import { ADC_NAME } from '../bench/adc.js';
 import { BridgeProcess, type LogRecord } from '../bench/bridge-process.js';
 import { COUNTER_SET_BYTES, CounterChecker } from '../bench/counter.js';
-import { processCpuSeconds, readMappings } from '../bench/process-cpu.js';
+import { readAttachments, readMappings } from '../bench/dmabufs.js';
+import { processCpuSeconds } from '../bench/process-cpu.js';
 import { waitForIioInterface } from '../bench/usb-presence.js';
 import type { Evidence, GuestEvent, GuestRequest, Measurement, Progress, Waveform } from './events.js';
 
@@ -23,16 +24,19 @@ function emit(event: GuestEvent): void {
   process.stdout.write(`${JSON.stringify(event)}\n`);
 }
 
-/** The bridge's record of how the stream runs, against what the kernel says about the process. */
+/** The bridge's record of how the stream runs, and beside it what the kernel says. */
 async function gatherEvidence(bridge: BridgeProcess): Promise<Evidence> {
   const isOpening = (record: LogRecord) => record.msg === 'stream open';
   const { mode, source, sink, fallbacks } = await bridge.waitForRecord(isOpening, LOG_TIMEOUT_MS);
-  const mappings = await readMappings(bridge.pid);
+  const [mappings, attachments] = await Promise.all([readMappings(bridge.pid), readAttachments()]);
+  const shared = attachments.filter((devices) => devices.length > 1);
   return {
     mode: String(mode),
     source: String(source),
     sink: String(sink),
     fallbacks: Array.isArray(fallbacks) ? fallbacks.map(String) : [],
+    sharedDmabufs: shared.length,
+    sharingDevices: [...new Set(shared.flat())].toSorted(),
     bridgePid: bridge.pid,
     mappings: mappings.total,
     mappedDmabufs: mappings.dmabufs,
@@ -135,7 +139,7 @@ await waitForIioInterface();
   await using context = await Context.open('usb:');
   const device = context.device(ADC_NAME);
   emit({ event: 'device', name: ADC_NAME, channels: device.channels.length, kernel: release() });
-  emit({ event: 'measurement', ...(await measure(bridge, device, request.seconds)) });
+  emit({ event: 'measurement', result: await measure(bridge, device, request.seconds) });
   emit({ event: 'waveform', ...(await captureSine(device)) });
 }
 const { code, milliseconds } = await bridge.stop();

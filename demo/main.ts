@@ -5,7 +5,7 @@ import type { BridgeMode } from '../bench/bridge-process.js';
 import { type Machine, type MachineKind, startMachine } from '../lab/machine.js';
 import { loadModules } from '../lab/modules.js';
 import { checkoutRoot } from '../lab/paths.js';
-import type { GuestEvent, GuestRequest, Measurement, Waveform } from './events.js';
+import type { GuestEvent, GuestRequest, Measurement } from './events.js';
 import { Screen } from './screen.js';
 
 interface Options {
@@ -15,13 +15,10 @@ interface Options {
   readonly json?: boolean;
 }
 
-interface Outcome {
-  readonly measurement: Measurement;
-  readonly waveform: Waveform;
-}
-
 const KERNEL_LOG_TAIL_LINES = 40;
 const GUEST_MEMORY_MIB = 1024;
+/** Beyond the time that is asked for; on slower machines more. */
+const PATIENCE_MS = 120_000;
 
 function positiveSeconds(text: string): number {
   const seconds = Number(text);
@@ -32,12 +29,19 @@ function positiveSeconds(text: string): number {
 }
 
 /** Runs the guest program and shows what it reports as it comes. */
-async function runGuest(machine: Machine, options: Options, screen: Screen | undefined): Promise<Outcome> {
+async function runGuest(machine: Machine, options: Options, screen: Screen | undefined): Promise<Measurement> {
   const request: GuestRequest = { mode: options.mode, seconds: options.seconds };
   const program = join(checkoutRoot(), 'dist/demo/guest.js');
   await using guest = await machine.spawn([process.execPath, program, JSON.stringify(request)]);
+  let killing: Promise<void> | undefined;
+  const timer = setTimeout(
+    () => {
+      killing = guest.kill('SIGKILL');
+    },
+    options.seconds * 1000 + PATIENCE_MS * machine.slowness,
+  );
   let measurement: Measurement | undefined;
-  let waveform: Waveform | undefined;
+  let hasStopped = false;
 
   for await (const line of guest.stdout) {
     const event: GuestEvent = JSON.parse(line);
@@ -51,14 +55,14 @@ async function runGuest(machine: Machine, options: Options, screen: Screen | und
         break;
       case 'measurement':
         screen?.endStatus();
-        screen?.measurement(event);
-        measurement = event;
+        screen?.measurement(event.result);
+        measurement = event.result;
         break;
       case 'waveform':
         screen?.waveform(event);
-        waveform = event;
         break;
       case 'stopped':
+        hasStopped = event.exitCode === 0;
         screen?.line(
           `\nThe bridge was told to stop, and ended with code ${event.exitCode} after ${event.milliseconds.toFixed(0)} ms.`,
         );
@@ -66,12 +70,14 @@ async function runGuest(machine: Machine, options: Options, screen: Screen | und
     }
   }
   const { code } = await guest.exited;
-  if (code !== 0 || measurement === undefined || waveform === undefined) {
-    throw new Error(
-      `The demo in the guest failed:\n${guest.output().stderr.trim()}\n\n${await kernelLogTail(machine)}`,
-    );
+  clearTimeout(timer);
+  await killing;
+  if (code !== 0 || measurement === undefined || !hasStopped) {
+    const what = killing === undefined ? 'failed' : 'did not end in time';
+    const output = guest.output().stderr.trim();
+    throw new Error(`The demo in the guest ${what}:\n${output}\n\n${await kernelLogTail(machine)}`);
   }
-  return { measurement, waveform };
+  return measurement;
 }
 
 async function kernelLogTail(machine: Machine): Promise<string> {
@@ -79,8 +85,13 @@ async function kernelLogTail(machine: Machine): Promise<string> {
   return ['The end of the kernel log:', ...lines].join('\n');
 }
 
+/** Whether the kernel bears the bridge out. */
+function isZeroCopy({ mode, sharedDmabufs, mappedDmabufs }: Measurement): boolean {
+  return mode === 'zero-copy' && sharedDmabufs > 0 && mappedDmabufs === 0;
+}
+
 /** What is wrong with the outcome, or undefined. */
-function complaint({ measurement }: Outcome, mode: BridgeMode): string | undefined {
+function complaint(measurement: Measurement, mode: BridgeMode): string | undefined {
   const { bytes, verifiedSamples, gaps, lostSamples, mismatches } = measurement;
   if (bytes === 0 || verifiedSamples === 0) {
     return 'No samples arrived.';
@@ -91,7 +102,7 @@ function complaint({ measurement }: Outcome, mode: BridgeMode): string | undefin
   if (gaps > 0) {
     return `${lostSamples} sample sets were lost.`;
   }
-  if (mode === 'auto' && (measurement.mode !== 'zero-copy' || measurement.mappedDmabufs > 0)) {
+  if (mode === 'auto' && !isZeroCopy(measurement)) {
     return 'The stream was not zero-copy.';
   }
   return undefined;
@@ -114,11 +125,12 @@ try {
     log: (text) => process.stderr.write(`${text}\n`),
   });
   await loadModules(machine);
-  const outcome = await runGuest(machine, options, screen);
-  const problem = complaint(outcome, options.mode);
+  const result = await runGuest(machine, options, screen);
+  const problem = complaint(result, options.mode);
   screen?.verdict(problem === undefined, problem ?? 'Every sample was verified.');
   if (options.json === true) {
-    process.stdout.write(`${JSON.stringify({ ...outcome.measurement, verified: problem === undefined }, null, 2)}\n`);
+    const summary = { machine: options.machine, verified: problem === undefined, ...result };
+    process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
   }
   process.exitCode = problem === undefined ? 0 : 1;
 } catch (error) {

@@ -4,7 +4,7 @@ import { plot } from './plot.js';
 const WIDTH = 78;
 const BAR_CELLS = 20;
 const PLOT_ROWS = 6;
-const LABEL_WIDTH = 12;
+const LABEL_WIDTH = 14;
 
 const BOLD = 1;
 const GREEN = 32;
@@ -71,12 +71,20 @@ export class Screen {
     );
     this.#row('bridge CPU', `${result.bridgeCpuSecondsPerGb.toFixed(3)} s per GB`);
 
-    this.heading(isZeroCopy ? 'Why we say zero-copy' : `Why the mode is ${result.mode}`);
-    const fallbacks = result.fallbacks.length === 0 ? 'no fallback' : `fallback: ${result.fallbacks.join(', ')}`;
-    this.#row('its log', `${result.source} → ${result.sink}, ${fallbacks}`);
+    this.heading(isZeroCopy ? 'Why this is called zero-copy' : `Why this is called ${result.mode}`);
+    const { sharedDmabufs, sharingDevices, mappings, mappedDmabufs } = result;
+    // A bridge that copies without a reason was told to.
+    const reason = result.fallbacks.length === 0 ? 'as asked' : `because of ${result.fallbacks.join(', ')}`;
+    this.#row("bridge's log", `${result.source} → ${result.sink}${isZeroCopy ? '' : `, ${reason}`}`);
+    this.#row(
+      'kernel',
+      sharedDmabufs === 0
+        ? 'no DMA buffer is attached to two devices'
+        : `${sharedDmabufs} DMA buffers, each attached to ${sharingDevices.join(' and ')}`,
+    );
     this.#row(
       'its memory',
-      `/proc/${result.bridgePid}/maps in mid-stream: ${result.mappings} mappings, ${result.mappedDmabufs} of a DMA buffer`,
+      `${mappings} mappings while streaming, ${mappedDmabufs === 0 ? 'none' : mappedDmabufs} of a DMA buffer`,
     );
   }
 

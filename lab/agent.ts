@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
-import { type FileHandle, open, readFile } from 'node:fs/promises';
+import { type FileHandle, open, readFile, symlink } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import {
   AGENT_PROTOCOL,
@@ -172,6 +172,15 @@ async function powerOff(): Promise<void> {
 }
 
 const [, , channelPath = ''] = process.argv;
+// devtmpfs has the devices only; shells and programs expect these as well.
+for (const [name, target] of [
+  ['fd', ''],
+  ['stdin', '/0'],
+  ['stdout', '/1'],
+  ['stderr', '/2'],
+] as const) {
+  await symlink(`/proc/self/fd${target}`, `/dev/${name}`);
+}
 const agent = new Agent(await open(channelPath, constants.O_RDWR | constants.O_NOCTTY));
 try {
   await agent.serve();

@@ -81,13 +81,12 @@ const RECIPES: Readonly<Record<LabMachine, MachineRecipe>> = {
   },
 };
 
-/** Modules of the kernel itself that the lab uses: where make leaves them. */
-const STOCK_MODULES = [
-  'drivers/usb/gadget/udc/dummy_hcd.ko',
-  'drivers/iio/dummy/iio_dummy.ko',
-  'drivers/iio/dummy/iio_dummy_evgen.ko',
-] as const;
-const OWN_MODULES = ['iio_sim.ko', 'dummy_hcd_sg.ko'] as const;
+/** Folders of the modules that are the kernel's own; the others are in `lab/kernel/modules`. */
+const STOCK_MODULE_FOLDERS: Readonly<Partial<Record<LabModule, string>>> = {
+  dummy_hcd: 'drivers/usb/gadget/udc',
+  iio_dummy_evgen: 'drivers/iio/dummy',
+  iio_dummy: 'drivers/iio/dummy',
+};
 
 const TOOLS = ['bc', 'bison', 'flex', 'flock', 'gcc', 'make', 'patch', 'tar', 'xz'] as const;
 const HEADERS = ['/usr/include/libelf.h', '/usr/include/gelf.h'] as const;
@@ -140,9 +139,6 @@ class LabBuilder {
   }
 
   async ensure(): Promise<LabKernel> {
-    await this.#checkTools();
-    await mkdir(this.#cache, { recursive: true });
-
     const version = await this.#sourceVersion();
     const config = await this.#config();
     const compiler = capture('gcc', ['-dumpfullversion']);
@@ -153,6 +149,8 @@ class LabBuilder {
     const build = join(this.#cache, `kernel-${this.#machine}-${kernelKey}`);
     const modules = join(this.#cache, `modules-${this.#machine}-${modulesKey}`);
     if (!existsSync(modules) || !existsSync(build)) {
+      await this.#checkTools();
+      await mkdir(this.#cache, { recursive: true });
       const source = await this.#ensureSource(hash([version, ...UNUSED_SOURCES]));
       await this.#once(build, (partial, lock) => this.#buildKernel(source, partial, config, lock));
       await this.#once(modules, (partial, lock) => this.#buildModules(source, build, partial, sources, lock));
@@ -191,10 +189,16 @@ class LabBuilder {
 
   /** The source package's version; without one, what tells this tarball from another. */
   async #sourceVersion(): Promise<string> {
-    const { size, mtimeMs } = await stat(this.#tarball);
     const name = basename(this.#tarball).replace(/\.tar\..*$/, '');
     const version = capture('dpkg-query', ['-W', '-f', `\${Version}`, name]);
-    return version === '' ? `${this.#tarball} ${size} ${mtimeMs}` : `${name} ${version}`;
+    if (version !== '') {
+      return `${name} ${version}`;
+    }
+    if (!existsSync(this.#tarball)) {
+      await this.#checkTools();
+    }
+    const { size, mtimeMs } = await stat(this.#tarball);
+    return `${this.#tarball} ${size} ${mtimeMs}`;
   }
 
   async #config(): Promise<string> {
@@ -231,7 +235,8 @@ class LabBuilder {
     await this.#run('make', [...make, `KCONFIG_ALLCONFIG=${allconfig}`, 'allnoconfig'], partial, lock);
     await checkConfig(config, join(partial, '.config'));
 
-    this.#progress.step(`compiling the ${this.#machine} kernel (${partial}.log)`, steps);
+    this.#progress.step(`compiling the ${this.#machine} kernel (log: ${partial}.log)`);
+    this.#progress.expect(`${this.#machine} kernel`, steps);
     await this.#run('make', [...make, `-j${availableParallelism()}`, target, 'modules'], partial, lock);
     await removeObjects(partial);
   }
@@ -260,8 +265,11 @@ class LabBuilder {
     const make = ['-C', source, `ARCH=${this.#recipe.arch}`, `O=${build}`, `M=${work}`];
     await this.#run('make', [...make, `-j${availableParallelism()}`, 'modules'], partial, lock);
 
-    const results = [...OWN_MODULES.map((name) => join(work, name)), ...STOCK_MODULES.map((path) => join(build, path))];
-    await Promise.all(results.map((path) => copyFile(path, join(partial, basename(path)))));
+    for (const name of LAB_MODULES) {
+      const folder = STOCK_MODULE_FOLDERS[name];
+      const file = `${name}.ko`;
+      await copyFile(folder === undefined ? join(work, file) : join(build, folder, file), join(partial, file));
+    }
     await rm(work, { recursive: true });
   }
 
@@ -292,9 +300,11 @@ class LabBuilder {
   async #run(command: string, args: readonly string[], partial: string, lock: Lock): Promise<void> {
     const logPath = `${partial}.log`;
     await using log = await open(logPath, 'a');
+    // Kbuild listens to many variables (ARCH, LLVM, KCONFIG_*, MAKEFLAGS): only what is named here counts.
+    const { PATH, HOME, TMPDIR } = process.env;
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', log.fd, lock.fd],
-      env: { ...process.env, LC_ALL: 'C' },
+      env: { PATH, HOME, TMPDIR, LC_ALL: 'C' },
     });
     const ended = exitCode(child);
     for await (const line of linesOf(child)) {
@@ -319,7 +329,7 @@ class LabBuilder {
 class Progress {
   readonly #log: (line: string) => void;
   readonly #live: boolean;
-  #title = '';
+  #what = '';
   #steps = 0;
   #counted = 0;
   #lastShown = 0;
@@ -329,13 +339,17 @@ class Progress {
     this.#log = log ?? ((line) => process.stderr.write(`${line}\n`));
   }
 
-  /** A new step begins; `steps` says how many {@link count}s it will have, about. */
-  step(title: string, steps = 0): void {
-    this.#title = title;
-    this.#steps = steps;
-    this.#counted = 0;
+  step(title: string): void {
+    this.#steps = 0;
     this.#lastShown = Date.now();
     this.#show(title);
+  }
+
+  /** From now on, every {@link count} is one of about `steps`. */
+  expect(what: string, steps: number): void {
+    this.#what = what;
+    this.#steps = steps;
+    this.#counted = 0;
   }
 
   count(): void {
@@ -344,7 +358,8 @@ class Progress {
       return;
     }
     this.#lastShown = Date.now();
-    this.#show(`${this.#title}: ${this.#counted} of about ${Math.max(this.#steps, this.#counted)}`);
+    const total = Math.max(this.#steps, this.#counted);
+    this.#show(`${this.#what}: ${this.#counted} of about ${total} files`);
   }
 
   done(line: string): void {

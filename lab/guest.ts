@@ -149,7 +149,8 @@ export class Guest implements Machine {
     } catch (cause) {
       guest.#host.kill();
       await guest.#host.closed;
-      const why = cause instanceof Error ? cause.message : String(cause);
+      // The rest of the message is the log, which follows anyway.
+      const [why = ''] = (cause instanceof Error ? cause.message : String(cause)).split('\n', 1);
       throw new IioError('GUEST_BOOT', guest.#withLog(`did not boot: ${why}`), { cause });
     } finally {
       clearTimeout(timer);

@@ -1,14 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { rmSync } from 'node:fs';
-import { mkdtemp } from 'node:fs/promises';
+import { closeSync, type FSWatcher, openSync, readSync, rmSync, watch } from 'node:fs';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Duplex, type Readable } from 'node:stream';
+import { Duplex } from 'node:stream';
 import { IioError } from '@iio-bridge/protocol';
 import { StreamRecord } from './guest-process.js';
 
 /** Descriptor of the agent's channel in the process. */
 export const CHANNEL_FD = 3;
+
+const FOLDER_PREFIX = 'iio-bridge-lab-';
 
 const running = new Set<HostProcess>();
 
@@ -34,14 +36,16 @@ export class HostProcess {
   readonly closed: Promise<void>;
   readonly #child: ChildProcess;
   readonly #folder: string;
+  readonly #consoleFile: ConsoleFile;
   #ended = false;
 
   private constructor(argv: readonly string[], env: Readonly<Record<string, string>>, folder: string) {
+    const consoleFile = new ConsoleFile(join(folder, 'console'), this.console);
     // A panicking UML kernel aborts: without the limit it leaves a core file of the size of the guest's memory.
     const child = spawn('/bin/sh', ['-c', 'ulimit -c 0; exec "$@"', 'lab', ...argv], {
       cwd: folder,
       env: { ...process.env, ...env },
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+      stdio: ['ignore', consoleFile.fd, 'pipe', 'pipe'],
       detached: true,
     });
     const channel = child.stdio[CHANNEL_FD];
@@ -52,6 +56,7 @@ export class HostProcess {
     this.channel = channel;
     this.#child = child;
     this.#folder = folder;
+    this.#consoleFile = consoleFile;
     if (running.size === 0) {
       process.on('exit', discardAll);
     }
@@ -64,8 +69,8 @@ export class HostProcess {
         resolve();
       });
     });
-    keep(child.stdout, this.console);
-    keep(child.stderr, this.complaints);
+    child.stderr?.on('data', (chunk: Buffer) => this.complaints.push(chunk));
+    child.stderr?.on('close', () => this.complaints.end());
     channel.on('error', () => {
       // The other end went away: the process's end tells why.
     });
@@ -76,7 +81,8 @@ export class HostProcess {
     argv: (folder: string) => readonly string[],
     env: Readonly<Record<string, string>>,
   ): Promise<HostProcess> {
-    const folder = await mkdtemp(join(tmpdir(), 'iio-bridge-lab-'));
+    await removeOrphans();
+    const folder = await mkdtemp(join(tmpdir(), `${FOLDER_PREFIX}${process.pid}-`));
     return new HostProcess(argv(folder), env, folder);
   }
 
@@ -104,6 +110,7 @@ export class HostProcess {
 
   #onClosed(): void {
     this.#ended = true;
+    this.#consoleFile.end();
     rmSync(this.#folder, { recursive: true, force: true });
     running.delete(this);
     if (running.size === 0) {
@@ -120,7 +127,58 @@ export class HostProcess {
   }
 }
 
-function keep(stream: Readable | null, record: StreamRecord): void {
-  stream?.on('data', (chunk: Buffer) => record.push(chunk));
-  stream?.on('close', () => record.end());
+/** Removes the folders of processes that were killed before they could. */
+async function removeOrphans(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const pid = name.startsWith(FOLDER_PREFIX) ? Number.parseInt(name.slice(FOLDER_PREFIX.length), 10) : Number.NaN;
+    if (pid > 0 && !isAlive(pid)) {
+      await rm(join(tmpdir(), name), { recursive: true, force: true });
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // EPERM: it lives, as somebody else's.
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+  }
+}
+
+/**
+ * The console goes through a file, as UML drops what a full pipe does not take; and a socket, which is what Node gives a
+ * child, is full after fewer than 300 lines. Owns the file's descriptor and its watch.
+ */
+class ConsoleFile {
+  readonly fd: number;
+  readonly #record: StreamRecord;
+  readonly #buffer = Buffer.alloc(64 * 1024);
+  readonly #watcher: FSWatcher;
+  #read = 0;
+
+  constructor(path: string, record: StreamRecord) {
+    this.fd = openSync(path, 'a+');
+    this.#record = record;
+    this.#watcher = watch(path, () => this.#readOn());
+  }
+
+  /** Takes the rest; nobody writes any more. */
+  end(): void {
+    this.#watcher.close();
+    this.#readOn();
+    closeSync(this.fd);
+    this.#record.end();
+  }
+
+  #readOn(): void {
+    for (;;) {
+      const length = readSync(this.fd, this.#buffer, 0, this.#buffer.length, this.#read);
+      if (length === 0) {
+        return;
+      }
+      this.#read += length;
+      this.#record.push(Buffer.from(this.#buffer.subarray(0, length)));
+    }
+  }
 }

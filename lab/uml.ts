@@ -9,6 +9,7 @@ const DEFAULT_MEMORY_MIB = 1024;
 /** How to start User-Mode Linux: an ordinary process, with the host's root read-only through hostfs. */
 export async function umlLaunch(kernel: BootFiles, options: MachineOptions): Promise<Launch> {
   const memoryMiB = options.memoryMiB ?? DEFAULT_MEMORY_MIB;
+  const processor = await nextProcessor();
   return {
     kind: 'uml',
     slowness: 1,
@@ -20,6 +21,9 @@ export async function umlLaunch(kernel: BootFiles, options: MachineOptions): Pro
     // Half of what its tty holds before it throttles: see WindowedWriter.
     window: 2048,
     argv: (folder) => [
+      'taskset',
+      '--cpu-list',
+      processor,
       kernel.kernel,
       `mem=${memoryMiB}M`,
       // Its management socket would otherwise stay in ~/.uml when it is killed.
@@ -36,6 +40,23 @@ export async function umlLaunch(kernel: BootFiles, options: MachineOptions): Pro
       ...guestKernelArgs('uml', '/dev/ttyS0', options.kernelArgs ?? []),
     ],
   };
+}
+
+let machinesStarted = 0;
+
+/**
+ * The processor of the next machine. A guest's system call goes from one host process to another and back; across
+ * processors that takes several times as long, so each guest gets one of those that we may use, in turn.
+ */
+async function nextProcessor(): Promise<string> {
+  const status = await readFile('/proc/self/status', 'utf8');
+  const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(status)?.[1] ?? '0';
+  const allowed = list.split(',').flatMap((range) => {
+    const [first = 0, last = first] = range.split('-').map(Number);
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  });
+  machinesStarted += 1;
+  return String(allowed.at(-machinesStarted % allowed.length) ?? 0);
 }
 
 /**

@@ -9,9 +9,14 @@
 PATH="${LAB_NODE%/*}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 export PATH HOME="$LAB_HOME" LANG=C.UTF-8 TERM=dumb
 
+# The kernel log, unlike the console's tty, is on the host before the kernel does anything else.
+say() {
+  echo "lab: $*" >/dev/kmsg
+}
+
 fail() {
-  echo "lab: init: $*" >&2
-  # Ending as PID 1 panics the kernel, which ends the machine and shows the line above as its last words.
+  say "init: $*"
+  # Ending as PID 1 panics the kernel, which ends the machine.
   exit 1
 }
 
@@ -21,19 +26,7 @@ mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work lab /mnt/root || fail 'cannot mount the overlay'
 cd /mnt/root || fail 'no overlay'
 
-mount -t proc proc proc || fail 'cannot mount /proc'
-mount -t sysfs sysfs sys || fail 'cannot mount /sys'
-mount -t devtmpfs devtmpfs dev || fail 'cannot mount /dev'
-mkdir -p dev/pts dev/shm
-mount -t devpts -o mode=620,ptmxmode=666 devpts dev/pts || fail 'cannot mount /dev/pts'
-mount -t tmpfs -o mode=1777 tmpfs dev/shm || fail 'cannot mount /dev/shm'
-mount -t tmpfs -o mode=755 tmpfs run || fail 'cannot mount /run'
-mount -t configfs configfs sys/kernel/config || fail 'cannot mount configfs'
-mount -t debugfs debugfs sys/kernel/debug || fail 'cannot mount debugfs'
-ln -s /proc/self/fd dev/fd
-ln -s /proc/self/fd/0 dev/stdin
-ln -s /proc/self/fd/1 dev/stdout
-ln -s /proc/self/fd/2 dev/stderr
+mount -a -T "${0%/*}/fstab" 2>/mnt/mount.log || fail "$(cat /mnt/mount.log)"
 
 echo "$LAB_HOST" >proc/sys/kernel/hostname
 # IFF_UP; the kernel adds 127.0.0.1 by itself, so neither ip nor ifconfig has to be installed.
@@ -56,5 +49,11 @@ case "$channel" in
 esac
 
 # One thread of the agent is always in a read of the channel, and others may hang in a driver.
-UV_THREADPOOL_SIZE=16 chroot . "$LAB_NODE" "$LAB_AGENT" "$channel" </dev/null >/dev/console 2>&1
-fail "the agent ended with code $?"
+export UV_THREADPOOL_SIZE=16
+{
+  chroot . "$LAB_NODE" "$LAB_AGENT" "$channel" </dev/null
+  echo "ended with code $?"
+} 2>&1 | while IFS= read -r line; do
+  say "agent: $line"
+done
+fail 'no agent'

@@ -87,22 +87,27 @@ void DataPlane::run() {
     for (auto& entry : streams_) entry.second->collect(poller_);
     for (auto& entry : sampleIos_) entry.second->collect(poller_);
     for (auto& entry : listeners_) entry.second->collect(poller_);
-    poller_.wait(pollTimeout());
+    const int timeout = pollTimeout();
+    Clock::nextTurn();
+    poller_.wait(timeout);
     aio_.reap();
     if (std::exchange(commandsWaiting_, false)) runCommands();
-    expire(Clock::now());
+    expire();
   }
 }
 
-void DataPlane::expire(Clock::time_point now) {
+void DataPlane::expire() {
+  const auto due = [](Clock::time_point deadline) {
+    return deadline != Clock::time_point::max() && deadline <= Clock::now();
+  };
   for (auto& entry : links_) {
-    if (entry.second->nextDeadline() <= now) entry.second->expire();
+    if (due(entry.second->nextDeadline())) entry.second->expire();
   }
   for (auto& entry : streams_) {
-    if (entry.second->nextDeadline() <= now) entry.second->expire(now);
+    if (due(entry.second->nextDeadline())) entry.second->expire(Clock::now());
   }
   for (auto& entry : sampleIos_) {
-    if (entry.second->nextDeadline() <= now) entry.second->expire(now);
+    if (due(entry.second->nextDeadline())) entry.second->expire(Clock::now());
   }
 }
 

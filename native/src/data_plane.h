@@ -72,7 +72,7 @@ class DataPlane : private PollClient {
   void runCommands();
   void readEp0();
   void sweep();
-  void expire(Clock::time_point now);
+  void expire();
   int pollTimeout() const;
   void onReady(int fd) override;
 

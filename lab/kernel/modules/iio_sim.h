@@ -305,7 +305,8 @@ extern const struct sim_dma_ops sim_dac_dma_ops;
 void sim_signal_init(void);
 void sim_conv_set_sine(struct sim_conv *conv, u32 hz);
 void sim_conv_set_gain(struct sim_conv *conv, unsigned int c, int gain);
-void sim_conv_set_layout(struct sim_conv *conv, const unsigned long *mask);
+void sim_conv_set_layout(struct sim_conv *conv, const unsigned long *mask,
+			 bool timestamp);
 void sim_conv_start(struct sim_conv *conv);
 void sim_conv_stop(struct sim_conv *conv);
 void sim_conv_kick(struct sim_conv *conv);

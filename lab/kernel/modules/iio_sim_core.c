@@ -404,7 +404,8 @@ static int sim_preenable(struct iio_dev *indio_dev)
 static int sim_update_scan_mode(struct iio_dev *indio_dev,
 				const unsigned long *mask)
 {
-	sim_conv_set_layout(iio_priv(indio_dev), mask);
+	sim_conv_set_layout(iio_priv(indio_dev), mask,
+			    indio_dev->scan_timestamp);
 	return 0;
 }
 

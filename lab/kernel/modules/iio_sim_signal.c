@@ -71,12 +71,14 @@ void sim_conv_set_gain(struct sim_conv *conv, unsigned int c, int gain)
 /**
  * sim_conv_set_layout() - place the enabled channels in a sample set
  * @conv: the converter, buffer off
- * @mask: scan elements to include
+ * @mask: channels to include
+ * @timestamp: include the timestamp, which @mask never has
  *
  * Natural alignment of every element, and of the set to its largest one, as the
  * IIO core computes it (iio_compute_scan_bytes()).
  */
-void sim_conv_set_layout(struct sim_conv *conv, const unsigned long *mask)
+void sim_conv_set_layout(struct sim_conv *conv, const unsigned long *mask,
+			 bool timestamp)
 {
 	const struct iio_chan_spec *ch = conv->info->channels;
 	unsigned int offset = 0, largest = 1;
@@ -88,7 +90,8 @@ void sim_conv_set_layout(struct sim_conv *conv, const unsigned long *mask)
 	for (i = 0; i < conv->info->num_channels; i++, ch++) {
 		unsigned int size = ch->scan_type.storagebits / 8;
 
-		if (!test_bit(ch->scan_index, mask))
+		if (!(ch->type == IIO_TIMESTAMP ? timestamp :
+						  test_bit(ch->scan_index, mask)))
 			continue;
 		offset = ALIGN(offset, size);
 		if (ch->type == IIO_TIMESTAMP) {
