@@ -84,6 +84,7 @@ void Link::pump() {
 bool Link::serve() {
   const uint8_t* data = received_.data() + consumed_;
   const size_t available = received_.size() - consumed_;
+  if (available == 0) return false;
   switch (want_) {
     case Want::kLine: {
       const auto* end = static_cast<const uint8_t*>(std::memchr(data, '\n', std::min(available, limit_)));
