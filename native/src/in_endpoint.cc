@@ -70,12 +70,20 @@ void InEndpoint::abandon(const Block& block) {
     item.fence.close();  // before the DETACH that the caller does next: see Fence
     // A header that is still ours need not go out either.
     if (i > next_) items_[i - 1]->finished = true;
-    for (auto& slot : slots_) {
-      if (slot->item.get() == &item) aio_.cancel(*slot);
-    }
+    cancel(item);
     item.finished = true;
   }
   dropFinished();
+}
+
+/** Takes an item's requests back from the kernel, newest first: see close(). */
+void InEndpoint::cancel(Item& item) {
+  std::vector<Slot*> pending;
+  for (auto& slot : slots_) {
+    if (slot->item.get() == &item) pending.push_back(slot.get());
+  }
+  std::sort(pending.begin(), pending.end(), [](const Slot* a, const Slot* b) { return a->sequence > b->sequence; });
+  for (Slot* slot : pending) aio_.cancel(*slot);
 }
 
 void InEndpoint::collect(Poller& poller) {
@@ -166,6 +174,7 @@ bool InEndpoint::submitItem(const std::shared_ptr<Item>& item) {
     const auto notify = item->isOfBlock && !item->block ? Aio::Notify::kNo : Aio::Notify::kYes;
     aio_.prepareWrite(*slot, fd_.get(), item->data() + item->submitted, slot->length, notify);
     slot->item = item;
+    slot->sequence = submissions_++;
     AioRequest* request = slot;
     // The kernel copies the data while it takes the request.
     CpuAccess access;
@@ -202,12 +211,18 @@ bool InEndpoint::close() {
   closing_ = true;
   if (!cancelled_) {
     cancelled_ = true;
-    for (auto& item : items_) item->fence.close();
+    // Newest first: what stands behind a cancelled transfer would go out in its place, and a client that still reads would
+    // take a payload for a header, or one piece of a block for another.
+    for (auto item = items_.rbegin(); item != items_.rend(); ++item) {
+      (*item)->fence.close();
+      if ((*item)->byDmabuf() && (*item)->submitted > 0 && !busMayBeGone_) {
+        int dmabuf = (*item)->block->dmabuf.get();
+        ::ioctl(fd_.get(), uapi::kFfsDmabufDetach, &dmabuf);
+      }
+      cancel(**item);
+    }
     items_.clear();
     next_ = 0;
-    for (auto& slot : slots_) {
-      if (slot->item) aio_.cancel(*slot);
-    }
   }
   // The file must not be closed with AIO pending on it: each request holds a reference, so the endpoint would stay open
   // and its DMABUF transfers queued.

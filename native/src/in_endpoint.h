@@ -39,8 +39,11 @@ class InEndpoint : private AioOwner, private PollClient {
   size_t unsentBytes() const { return unsentBytes_; }
 
   void collect(Poller& poller);
-  /** Nothing is submitted from here on. */
-  void stop() { closing_ = true; }
+  /** Nothing is submitted from here on, and no dmabuf detached if the bus may be gone. */
+  void stop(bool busMayBeGone) {
+    closing_ = true;
+    busMayBeGone_ = busMayBeGone;
+  }
   /** Cancels what is pending. Call until it returns true: then the file is closed. */
   bool close();
 
@@ -61,11 +64,13 @@ class InEndpoint : private AioOwner, private PollClient {
   struct Slot : AioRequest {
     std::shared_ptr<Item> item;
     size_t length = 0;
+    uint64_t sequence = 0;
   };
 
   void pump();
   bool submitItem(const std::shared_ptr<Item>& item);
   bool submitDmabuf(Item& item);
+  void cancel(Item& item);
   void finish(Item& item, int status);
   void dropFinished();
   void fail(int error);
@@ -80,7 +85,9 @@ class InEndpoint : private AioOwner, private PollClient {
   size_t next_ = 0;  // first item that is not wholly submitted
   size_t unsentBytes_ = 0;
   std::vector<std::unique_ptr<Slot>> slots_;
+  uint64_t submissions_ = 0;
   bool closing_ = false;
+  bool busMayBeGone_ = false;
   bool cancelled_ = false;
 };
 

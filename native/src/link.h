@@ -73,6 +73,8 @@ class Link {
   /** Starts to end the link; `reason` is a negative errno, 0 when we wanted it. */
   void close(int reason);
   bool closing() const { return closing_; }
+  /** Why it is closing: see close(). */
+  int reason() const { return reason_; }
   /** Goes on with ending it; true once nothing is left of it. */
   bool finishClosing();
 

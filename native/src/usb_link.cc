@@ -28,7 +28,7 @@ void UsbLink::resume() {
 }
 
 void UsbLink::stop() {
-  in_.stop();
+  in_.stop(reason() != 0);
   out_.stop();
 }
 

@@ -94,9 +94,10 @@ async function serve(options: ServeOptions): Promise<void> {
     file === undefined ? 'the command line' : `${file} and the command line`,
   );
   const log = pino({ name: 'iio-bridge', level: options.logLevel }, pino.destination({ dest: 1, sync: true }));
+  // From here on a signal no longer ends the process where it stands, half-way into setting a gadget up.
+  const terminated = terminationSignal();
   const service = await Service.start(config, { log });
-  const signal = await terminationSignal();
-  log.info({ signal }, 'stopping');
+  log.info({ signal: await terminated }, 'stopping');
   await service.stop();
   log.info({}, 'stopped');
 }

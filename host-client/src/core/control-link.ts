@@ -58,7 +58,7 @@ export class ControlLink {
     if (failure === undefined && (await this.#lateAnswerArrived())) {
       return;
     }
-    logger.warn(() => `${this.#client.link.name}: opening it anew, ${failure?.message ?? `no answer to '${stale}'`}`);
+    logger.debug(() => `${this.#client.link.name}: opening it anew, ${failure?.message ?? `no answer to '${stale}'`}`);
     await this.#client.close();
     this.#client = await BinaryClient.connect(await this.#transport.openLink('main'), this.#options);
   }
