@@ -4,8 +4,10 @@ import { IioError } from '@iio-bridge/protocol';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
 import { fromFsError } from '../sys/errors.js';
-import { parseConfig } from './config.js';
+import { type Config, parseConfig } from './config.js';
+import type { Logger } from './logger.js';
 import { Service } from './service.js';
+import { type Announcer, isLoopback } from './tcp-server.js';
 import { VERSION } from './version.js';
 
 interface ServeOptions {
@@ -96,10 +98,19 @@ async function serve(options: ServeOptions): Promise<void> {
   const log = pino({ name: 'iio-bridge', level: options.logLevel }, pino.destination({ dest: 1, sync: true }));
   // From here on a signal no longer ends the process where it stands, half-way into setting a gadget up.
   const terminated = terminationSignal();
-  const service = await Service.start(config, { log });
+  const service = await Service.start(config, { log, ...(await announcerFor(config, log)) });
   log.info({ signal: await terminated }, 'stopping');
   await service.stop();
   log.info({}, 'stopped');
+}
+
+/** Loaded only where there is something to announce. */
+async function announcerFor({ tcp }: Config, log: Logger): Promise<{ announcer?: Announcer }> {
+  if (!tcp.announce || tcp.listen.every(({ host }) => isLoopback(host))) {
+    return {};
+  }
+  const { DnsSdAnnouncer } = await import('./dns-sd.js');
+  return { announcer: new DnsSdAnnouncer(log) };
 }
 
 function fromCommandLine(options: ServeOptions): Record<string, unknown> {
