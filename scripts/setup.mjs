@@ -9,8 +9,13 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const OLDEST_NODE = 20;
 
-/** Target → the lab machines whose kernels it wants. */
-const TARGETS = { build: [], uml: ['uml'], all: ['uml', 'qemu'] };
+/** Target → the lab machines whose kernels it wants, and the Debian packages of the tests. */
+const TARGETS = {
+  build: { machines: [], packages: [] },
+  uml: { machines: ['uml'], packages: [] },
+  // libiio's own programs, which the tests run against the bridge.
+  all: { machines: ['uml', 'qemu'], packages: ['libiio-utils'] },
+};
 
 /** For the addon (node-gyp) and the C programs of the benchmark. `libudev1` is what npm's `usb` binary links to. */
 const BUILD_PACKAGES = ['g++', 'make', 'python3', 'libudev1', 'libusb-1.0-0-dev'];
@@ -90,8 +95,8 @@ function missingAptPackages(packages) {
   return packages.filter((name) => !installed.has(name));
 }
 
-function installAptPackages(machines) {
-  const packages = [...BUILD_PACKAGES, ...machines.flatMap(labPackages)];
+function installAptPackages(extra, machines) {
+  const packages = [...BUILD_PACKAGES, ...extra, ...machines.flatMap(labPackages)];
   const missing = missingAptPackages([...new Set(packages)]);
   if (missing.length === 0) {
     return;
@@ -200,9 +205,9 @@ async function main() {
     const script = relative(process.cwd(), fileURLToPath(import.meta.url));
     throw new SetupError(`usage: node ${script} [${Object.keys(TARGETS).join('|')}]`);
   }
-  const machines = TARGETS[target];
+  const { machines, packages } = TARGETS[target];
   checkPlatform();
-  installAptPackages(machines);
+  installAptPackages(packages, machines);
   installNpmPackages();
   buildAddon();
   compile();
