@@ -42,7 +42,8 @@ export async function umlLaunch(kernel: BootFiles, options: MachineOptions): Pro
   };
 }
 
-let machinesStarted = 0;
+// Runs side by side begin with different ones.
+let machinesStarted = process.pid;
 
 /**
  * The processor of the next machine. A guest's system call goes from one host process to another and back; across
@@ -56,7 +57,7 @@ async function nextProcessor(): Promise<string> {
     return Array.from({ length: last - first + 1 }, (_, i) => first + i);
   });
   machinesStarted += 1;
-  return String(allowed.at(-machinesStarted % allowed.length) ?? 0);
+  return String(allowed[machinesStarted % allowed.length] ?? 0);
 }
 
 /**
