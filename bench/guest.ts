@@ -84,7 +84,7 @@ async function startBridge(mode: BridgeMode): Promise<BridgeProcess> {
   return bridge;
 }
 
-async function requireMode(bridge: BridgeProcess, wanted: StreamMode): Promise<void> {
+async function requireMode(bridge: BridgeProcess, wanted: 'zero-copy' | 'half-copy'): Promise<void> {
   const { mode } = await bridge.waitForRecord((record) => record.msg === 'stream open', LOG_TIMEOUT_MS);
   if (mode !== wanted) {
     throw new Error(`The bridge streams in mode ${String(mode)}, not ${wanted}`);
@@ -119,7 +119,7 @@ async function measureWithClient(configuration: Configuration, mode: StreamMode)
     samplesPerBlock: blockBytes / COUNTER_SET_BYTES,
     blocks,
   });
-  await requireMode(bridge, mode);
+  await requireMode(bridge, mode === 'copy' ? 'half-copy' : 'zero-copy');
 
   const checker = new CounterChecker('sparse');
   let bytes = 0;

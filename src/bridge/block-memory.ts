@@ -21,6 +21,11 @@ export class BlockMemory {
     this.#allocator = allocator;
   }
 
+  /** Whether blocks are memory that hardware can reach. */
+  get hasDmabufs(): boolean {
+    return this.#allocator !== undefined;
+  }
+
   /**
    * Counts the bytes of a block, until they are given back.
    *

@@ -97,8 +97,8 @@ export const configSchema = z.strictObject({
     .prefault({}),
   stream: z
     .strictObject({
-      /** The best way there is, or copies on purpose: at the USB side (half-copy) or at both (copy). */
-      mode: z.enum(['auto', 'half-copy', 'copy']).default('auto'),
+      /** As few copies as the hardware allows, or a copy on the client's side on purpose. */
+      mode: z.enum(['auto', 'copy']).default('auto'),
       /** A name below /dev/dma_heap, or `udmabuf`; the first that works by default. */
       heap: z.string().optional(),
     })

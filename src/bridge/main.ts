@@ -32,7 +32,7 @@ interface ServeOptions {
   readonly signal?: 'counter' | 'sine';
   readonly freeRunning?: true;
   readonly loopback?: { readonly from: string; readonly to: string };
-  readonly mode?: 'auto' | 'half-copy' | 'copy';
+  readonly mode?: 'auto' | 'copy';
   readonly heap?: string;
   readonly logLevel: string;
 }
@@ -76,7 +76,6 @@ program
   .addOption(
     new Option('--mode <mode>', 'auto: as few copies as the hardware allows; the others copy on purpose').choices([
       'auto',
-      'half-copy',
       'copy',
     ]),
   )

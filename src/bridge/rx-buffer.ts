@@ -49,7 +49,7 @@ export class RxBuffer implements OpenBuffer {
         transferOp: options.opcodes.transfer,
         retryOp: options.opcodes.retry,
         timeoutMs: options.timeoutMs,
-        sourceByRead: memory.mode === 'copy',
+        sourceByRead: !memory.hasDmabufs,
         sinkByAio: memory.mode !== 'auto',
       });
       return new RxBuffer(options, buffer, stream);

@@ -91,9 +91,9 @@ export class Service {
     // One backend for all kinds of link: it keeps apart what clients must not do at the same time.
     const common = new ContextServer(source, this.#log);
     const emulates = config.emulate !== undefined;
-    // No hardware reaches the memory of blocks that are copied on both sides, or of an emulation's.
+    // No hardware reaches the memory of an emulation's blocks.
     const stream = emulates ? { ...config.stream, mode: 'copy' as const } : config.stream;
-    const allocator = stream.mode === 'copy' ? undefined : DmabufAllocator.open(stream.heap);
+    const allocator = emulates ? undefined : openAllocator(stream, this.#log);
     if (allocator !== undefined) {
       this.#undo.push(() => allocator.close());
     }
@@ -207,5 +207,22 @@ async function checkSize(path: string, limit: number): Promise<void> {
   }
   if (size > limit) {
     throw new IioError('EFBIG', `${path} has ${size} bytes, above the limit of ${limit} (limits.xmlBytes)`);
+  }
+}
+
+/**
+ * Streams that copy anyway can do without memory for DMA. They read() the kernel's buffer then, which Linux 6.12 gets wrong
+ * for buffers that do take dmabufs: it keeps its place in a ring of two blocks over a disable, so after an odd number of
+ * blocks the next reader gets its first two in the wrong order.
+ */
+function openAllocator({ mode, heap }: Config['stream'], log: Logger): DmabufAllocator | undefined {
+  try {
+    return DmabufAllocator.open(heap);
+  } catch (error) {
+    if (mode !== 'copy' || !(error instanceof IioError) || error.code !== 'NO_DMA_HEAP') {
+      throw error;
+    }
+    log.warn({ code: error.code }, error.message);
+    return undefined;
   }
 }

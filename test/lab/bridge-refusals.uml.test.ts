@@ -109,7 +109,7 @@ describe('the bridge says what is missing and how to get it', () => {
   test.each([
     [['serve', '--pipes', 'many'], /many/],
     [['serve', '--pipes', '99'], /pipes/],
-    [['serve', '--mode', 'fast'], /auto, half-copy, copy/],
+    [['serve', '--mode', 'fast'], /auto, copy/],
     [['serve', '--name', '../evil'], /letters, digits/],
     [['serve', '--speed', '3'], /unknown option.*--speed/],
     [['sing'], /unknown command.*sing/],

@@ -57,9 +57,12 @@ describe('after a client was killed, the next one streams at once and gets nothi
     await expectSuccessors(await Bridge.start(lab.machine), 1);
   });
 
-  test.runIf(machineKind() === 'uml')('with a copy on the USB side', async () => {
-    await expectSuccessors(await Bridge.start(lab.machine, '--mode', 'half-copy'), 2);
-  });
+  // The slow machine has the way without a copy, and the worst controller.
+  if (machineKind() === 'uml') {
+    test('with a copy on the USB side', async () => {
+      await expectSuccessors(await Bridge.start(lab.machine, '--mode', 'copy'), 2);
+    });
+  }
 
   test('on a controller that keeps short answers of a closed session', async () => {
     const { machine } = lab;

@@ -138,19 +138,25 @@ export class UsbTransport implements Transport {
           if (error === undefined) {
             resolve();
           } else {
-            reject(controlError(what, error));
+            this.#controlError(what, error).then(reject, reject);
           }
         },
       );
     });
   }
 
+  async #controlError(what: string, error: unknown): Promise<IioError> {
+    const gone = isDeviceGone(error) || (isVague(error) && (await this.#isGone()));
+    return gone
+      ? new IioError('DISCONNECTED', `${what}: the device was disconnected`, { cause: error })
+      : controlError(what, error);
+  }
+
+  /** Every device answers GET_STATUS; between its leaving and the hub's noticing, transfers fail in any way. */
   #isGone(): Promise<boolean> {
     return new Promise((resolve) => {
       const { requestType, request, length } = GET_STATUS;
-      this.#device.controlTransfer(requestType, request, 0, 0, length, (error) => {
-        resolve(isDeviceGone(error));
-      });
+      this.#device.controlTransfer(requestType, request, 0, 0, length, (error) => resolve(error !== undefined));
     });
   }
 }
@@ -204,10 +210,13 @@ function openError(device: UsbDevice, error: unknown): IioError {
   }
 }
 
+/** An error that says neither that the device refuses nor that it is busy. */
+function isVague(error: unknown): boolean {
+  const errno = usbErrno(error);
+  return errno !== LIBUSB_TRANSFER.TIMED_OUT && errno !== LIBUSB_TRANSFER.STALL;
+}
+
 function controlError(what: string, error: unknown): IioError {
-  if (isDeviceGone(error)) {
-    return new IioError('DISCONNECTED', `${what}: the device was disconnected`, { cause: error });
-  }
   switch (usbErrno(error)) {
     case LIBUSB_TRANSFER.TIMED_OUT:
       return new IioError('ETIMEDOUT', `${what}: no answer in 1 s; an earlier session on the device may be stuck`, {
