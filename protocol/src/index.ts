@@ -7,5 +7,6 @@ export * from './mask.js';
 export * from './model.js';
 export * from './opcodes.js';
 export * from './order.js';
+export * from './trigger.js';
 export * from './xml-reader.js';
 export * from './xml-writer.js';

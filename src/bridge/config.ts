@@ -4,9 +4,6 @@ import { z } from 'zod';
 
 const MIB = 1024 * 1024;
 
-/** IANA's port for iiod. */
-export const DEFAULT_TCP_PORT = 30431;
-
 const bytes = (least: number) => z.number().int().min(least);
 
 const usbSchema = z.strictObject({
@@ -158,6 +155,3 @@ export function parseEndpoint(text: string): Endpoint | undefined {
   }
   return { host: match[1] ?? match[2] ?? '127.0.0.1', port };
 }
-
-/** The limits that apply where nobody says otherwise. */
-export const DEFAULT_LIMITS: Config['limits'] = configSchema.parse({}).limits;

@@ -1,4 +1,10 @@
-import { type ChannelDescription, ChannelMask, type ContextDescription, IioError } from '@iio-bridge/protocol';
+import {
+  type ChannelDescription,
+  ChannelMask,
+  type ContextDescription,
+  IioError,
+  isTrigger,
+} from '@iio-bridge/protocol';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { readAttribute, writeAttribute } from './attributes.js';
 import type { Backend, BackendBuffer } from './backend.js';
@@ -170,13 +176,4 @@ function channelsAt(
     const channel = channels[position];
     return channel === undefined ? [] : [[position, channel] as const];
   });
-}
-
-/** A device is a trigger if its id says so and it has a name but no channels. */
-function isTrigger(device: {
-  readonly id: string;
-  readonly name?: string;
-  readonly channels: readonly unknown[];
-}): boolean {
-  return device.id.startsWith('trigger') && device.name !== undefined && device.channels.length === 0;
 }

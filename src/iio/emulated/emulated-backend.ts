@@ -7,6 +7,7 @@ import {
   contextFromXml,
   type DeviceDescription,
   IioError,
+  isTrigger,
   type SampleLayout,
   sampleLayout,
 } from '@iio-bridge/protocol';
@@ -17,7 +18,7 @@ import type { AttributeRef } from '../context.js';
 import { AttributeValues } from './attribute-values.js';
 import { type Clock, systemClock } from './clock.js';
 import { EmulatedBuffer, type Flow } from './emulated-buffer.js';
-import { inProtocolOrder, isTrigger, withoutValues } from './emulated-description.js';
+import { inProtocolOrder, withoutValues } from './emulated-description.js';
 import { EventStream } from './event-stream.js';
 import { FileSource } from './file-source.js';
 import { type ElementSignal, GeneratedSource } from './generated-source.js';

@@ -36,11 +36,6 @@ export function withoutValues(context: ContextDescription): ContextDescription {
   };
 }
 
-/** A device is a trigger if its id says so and it has a name but no channels. */
-export function isTrigger({ id, name, channels }: DeviceDescription): boolean {
-  return id.startsWith('trigger') && name !== undefined && channels.length === 0;
-}
-
 function sortDevice(device: DeviceDescription): DeviceDescription {
   const channels = sortChannels(device.channels);
   return {
