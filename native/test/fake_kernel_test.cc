@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <functional>
+#include <iostream>
 
 #include "../src/fence.h"
 #include "../src/poller.h"
@@ -28,6 +29,7 @@ namespace uapi = iio_bridge::uapi;
 
 /** Whether `deed` aborts, in a process of its own. */
 bool aborts(const std::function<void()>& deed) {
+  std::cout.flush();  // or both processes would print it
   const pid_t child = ::fork();
   if (child == 0) {
     std::signal(SIGABRT, SIG_DFL);

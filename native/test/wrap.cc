@@ -21,7 +21,8 @@ ssize_t __real_read(int fd, void* data, size_t bytes);
 ssize_t __real_write(int fd, const void* data, size_t bytes);
 int __real_close(int fd);
 int __real_poll(pollfd* fds, nfds_t count, int timeoutMs);
-steady_clock::time_point __real__ZNSt6chrono3_V212steady_clock3nowEv();
+// steady_clock::now(), whose result is passed as its count is.
+steady_clock::rep __real__ZNSt6chrono3_V212steady_clock3nowEv();
 
 namespace {
 
@@ -72,9 +73,9 @@ int __wrap_poll(pollfd* fds, nfds_t count, int timeoutMs) {
   return turns != nullptr ? turns->poll(fds, count, timeoutMs) : __real_poll(fds, count, timeoutMs);
 }
 
-steady_clock::time_point __wrap__ZNSt6chrono3_V212steady_clock3nowEv() {
+steady_clock::rep __wrap__ZNSt6chrono3_V212steady_clock3nowEv() {
   fake::Turns* turns = fake::Turns::current();
-  return turns != nullptr ? turns->now() : __real__ZNSt6chrono3_V212steady_clock3nowEv();
+  return turns != nullptr ? turns->now().time_since_epoch().count() : __real__ZNSt6chrono3_V212steady_clock3nowEv();
 }
 
 long __wrap_syscall(long number, ...) {
