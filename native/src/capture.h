@@ -121,8 +121,11 @@ class Capture : private PollClient {
    * decides between dmabufs and read().
    */
   int addBlock(UniqueFd dmabuf, size_t size, BlockPtr& added);
-  /** Nobody holds it, or everybody has been told to forget it: whatever the hardware does with it ends. */
-  void removeBlock(const BlockPtr& block);
+  /**
+   * Nobody holds it, or everybody has been told to forget it: whatever the hardware does with it ends, but for what other
+   * readers count on.
+   */
+  void removeBlock(BlockPtr block);
 
   SourceKind source() const { return source_; }
   /** Why it is not the better one; 0 where nothing was refused. */
@@ -164,6 +167,7 @@ class Capture : private PollClient {
   int attach(CaptureBlock& block);
   void detach(CaptureBlock& block);
   void end(CaptureBlock& block);
+  void becomeFree(const BlockPtr& block);
   void replenish();
   bool makeRoom();
   void drain();
@@ -185,6 +189,7 @@ class Capture : private PollClient {
   Run run_;
   SourceKind source_ = SourceKind::kDmabuf;
   int sourceErrno_ = 0;
+  bool hadDmabufs_ = false;  // so that it must not be read() any more
   bool flows_;
   bool enabled_ = false;
   bool faulted_ = false;

@@ -45,6 +45,17 @@ void Reader::offer(const FilledPtr& filled) {
   serve();
 }
 
+void Reader::trim() {
+  while (held_ > capture_.holdLimit(own()) && dropOldest()) {
+  }
+}
+
+void Reader::noteUndelivered(uint64_t sets) {
+  if (backlog_.empty()) return noteLost(sets);
+  backlog_.front().extraLost += sets;
+  backlog_.front().dropped = true;
+}
+
 void Reader::noteLost(uint64_t sets) {
   pendingLost_ += sets;
   pendingDropped_ = true;

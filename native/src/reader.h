@@ -51,6 +51,8 @@ class Reader {
   virtual void failed(int status, const CaptureBlock* block) = 0;
   /** A block is no longer the capture's, and nobody holds it. */
   void forget(const CaptureBlock& block) { detach(block); }
+  /** Gives up what it holds beyond its share, the oldest first. */
+  void trim();
   /** Gives up the block that has waited longest: false where none waits. */
   bool dropOldest();
   size_t backlog() const { return backlog_.size() - pinned_; }
@@ -86,8 +88,8 @@ class Reader {
 
   Capture& capture() const { return capture_; }
   void release(Entry& entry);
-  /** The rest of an entry is not delivered: the next record says so. */
-  void noteLost(uint64_t sets);
+  /** The rest of an entry is not delivered: the record of the one that is delivered next says so. */
+  void noteUndelivered(uint64_t sets);
   /**
    * Sends `bytes` of the entry from `offset` on, behind `heads`; 0, or a negative errno where the block cannot be mapped.
    * `sent` is called when it is out, and the reader lets go of it if `isLast`.
@@ -116,6 +118,9 @@ class Reader {
     FilledPtr filled;
     bool isLast;
   };
+
+  /** What is offered next comes after a loss. */
+  void noteLost(uint64_t sets);
 
   Capture& capture_;
   const Link* const opened_;  // to be compared only

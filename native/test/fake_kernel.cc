@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include "../src/uapi.h"
@@ -81,6 +82,9 @@ long File::write(const void*, size_t) { return -EINVAL; }
 void Fence::signal(int result) {
   if (status != 0) return;
   status = result;
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  endedAtNs = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
   for (const auto& watcher : std::exchange(watchers, {})) {
     if (const auto file = watcher.lock()) file->fenceSignalled();
   }
@@ -108,19 +112,31 @@ void SyncFile::checkLocks(const char* use) const {
 
 int SyncFile::ioctl(unsigned long request, void* argument) {
   if (request != uapi::kSyncIocFileInfo) return -ENOTTY;
-  checkLocks("SYNC_IOC_FILE_INFO");
-  as<uapi::SyncFileInfo>(argument).status = status();
+  auto& info = as<uapi::SyncFileInfo>(argument);
+  // A file of several fences is asked without a look at them, unless each is to be told of.
+  if (fences_.size() == 1 || info.num_fences > 0) checkLocks("SYNC_IOC_FILE_INFO");
+  info.status = status();
+  const size_t room = info.num_fences;
+  info.num_fences = static_cast<uint32_t>(std::max<size_t>(1, fences_.size()));
+  if (room == 0) return 0;
+  if (room < info.num_fences) return -EINVAL;
+  auto* told = reinterpret_cast<uapi::SyncFenceInfo*>(static_cast<uintptr_t>(info.sync_fence_info));
+  for (size_t i = 0; i < fences_.size(); i++) {
+    told[i].status = fences_[i]->status;
+    told[i].timestamp_ns = fences_[i]->endedAtNs;
+  }
   return 0;
 }
 
+// The first poll() leaves a callback with every fence.
 void SyncFile::polled() {
-  checkLocks("poll()");
+  if (fences_.size() == 1 || !polled_) checkLocks("poll()");
   polled_ = true;
 }
 
-// Closing takes the callback back that poll() has left with a pending fence.
+// Closing takes it back; of a file of several fences, from what holds them together.
 void SyncFile::closed() {
-  if (polled_) checkLocks("close()");
+  if (polled_ && fences_.size() == 1) checkLocks("close()");
 }
 
 void SyncFile::fenceSignalled() {
@@ -233,6 +249,7 @@ long IioBuffer::read(void* data, size_t bytes) {
   const size_t count = std::min(bytes, unread_.size());
   std::memcpy(data, unread_.data(), count);
   unread_.erase(unread_.begin(), unread_.begin() + static_cast<ptrdiff_t>(count));
+  kernel_.note(name() + ": read " + std::to_string(count));
   showReadiness();
   return static_cast<long>(count);
 }
@@ -255,6 +272,8 @@ void IioBuffer::enable() {
   enabled_ = true;
   disabledBehind_ = false;
   next_ = 0;
+  unread_.clear();
+  showReadiness();
 }
 
 void IioBuffer::disable() {
@@ -403,6 +422,11 @@ Kernel::Opened<Ep0> Kernel::openEp0() {
   return {install(fd, usb_.ep0_), usb_.ep0_};
 }
 
+int Kernel::duplicate(int fd) {
+  const std::lock_guard<std::recursive_mutex> guard(lock_);
+  return install(::dup(fd), files_.at(fd));
+}
+
 void Kernel::failIoctl(unsigned long request, int error, unsigned nth) {
   const std::lock_guard<std::recursive_mutex> guard(lock_);
   failures_[request].emplace_back(nth, error);
@@ -414,6 +438,8 @@ bool Kernel::owns(int fd) const {
 }
 
 void Kernel::note(std::string what) {
+  const std::lock_guard<std::recursive_mutex> guard(lock_);
+  if (std::getenv("TRACE") != nullptr) std::fprintf(stderr, "  %s\n", what.c_str());
   notes_.push_back(std::move(what));
   if (notes_.size() > kNotes) notes_.pop_front();
 }

@@ -50,6 +50,7 @@ class File {
 struct Fence {
   bool writesMemory = false;
   int status = 0;  // 1: done; negative: the errno
+  uint64_t endedAtNs = 0;
   /** FunctionFS keeps the fence's lock in the attachment: false once that has been freed. */
   std::shared_ptr<bool> lockExists = std::make_shared<bool>(true);
   std::vector<std::weak_ptr<SyncFile>> watchers;
@@ -291,6 +292,8 @@ class Kernel {
   Opened<IioBuffer> openIioBuffer(IioBuffer::Direction direction);
   Opened<Endpoint> openEndpoint(Endpoint::Direction direction, size_t packetBytes = 512);
   Opened<Ep0> openEp0();
+  /** Another descriptor of the same file. */
+  int duplicate(int fd);
   Usb& usb() { return usb_; }
 
   /** The next ioctl of this number that would be the `nth` from now on (1 is the next) fails with this errno. */

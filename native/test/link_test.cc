@@ -166,7 +166,7 @@ TEST_SUITE("socket link") {
       for (int i = 0; i < 5; i++) {
         pair.link->send(bytes(std::string(3, static_cast<char>('0' + i))));
         const auto block = memoryBlock(100 * kKiB + static_cast<size_t>(i), static_cast<char>('a' + i));
-        pair.link->sendBlock({7, 0, 0, i}, block, [&sent, i](int status) { sent.push_back(status == 0 ? i : -1); });
+        pair.link->sendBlock(heads(7, i), block, [&sent, i](int status) { sent.push_back(status == 0 ? i : -1); });
         expected += std::string(3, static_cast<char>('0' + i)) + frame(7, 0, 0, i) +
                     std::string(100 * kKiB + static_cast<size_t>(i), static_cast<char>('a' + i));
       }
@@ -185,12 +185,12 @@ TEST_SUITE("socket link") {
     bool told = false;
     const auto first = memoryBlock(1024 * kKiB, 'a');
     auto second = memoryBlock(10, 'b');
-    pair.link->sendBlock({1, 0, 0, 1}, first, [&](int) { told = true; });
-    pair.link->sendBlock({2, 0, 0, 2}, second, [&](int) { told = true; });
-    pair.link->abandon(*first);
-    pair.link->abandon(*second);
-    const std::weak_ptr<iio_bridge::Block> gone = second;
-    second.reset();
+    pair.link->sendBlock(heads(1, 1), first, [&](int) { told = true; });
+    pair.link->sendBlock(heads(2, 2), second, [&](int) { told = true; });
+    CHECK_FALSE(pair.link->abandon(*first.block));
+    CHECK(pair.link->abandon(*second.block));
+    const std::weak_ptr<iio_bridge::Block> gone = second.block;
+    second.block.reset();
     CHECK(gone.expired());
     pair.link->send(bytes("end"));
     std::string received;
@@ -207,7 +207,7 @@ TEST_SUITE("socket link") {
     int rounds = 0;
     const auto block = memoryBlock(1000, 'r');
     std::function<void(int)> again = [&](int) {
-      if (++rounds < 100) pair.link->sendBlock({0, 0, 0, 1000}, block, again);
+      if (++rounds < 100) pair.link->sendBlock(heads(0, 1000), block, again);
     };
     again(0);
     std::string received;

@@ -6,7 +6,9 @@ Plane::Plane(bool scatterGather) : kernel(scatterGather) {
   if (plane_.error() != 0) die("no data plane");
 }
 
-Plane::~Plane() {
+Plane::~Plane() { end(); }
+
+void Plane::end() {
   turns.letRun();
   if (!plane_.shutdown()) die("the data plane did not get everything back from the kernel");
 }

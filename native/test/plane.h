@@ -19,6 +19,8 @@ class Plane {
   /** Whatever follows from what the test has done to the kernel. */
   void settle() { turns.settle(); }
   void advance(std::chrono::nanoseconds time) { turns.advance(time); }
+  /** Ends the data plane, which must get back whatever it has given to the kernel. */
+  void end();
 
   Kernel kernel;
   Turns turns;

@@ -5,9 +5,9 @@
 namespace fake {
 
 using iio_bridge::Block;
+using iio_bridge::BlockPart;
 using iio_bridge::Clock;
 using iio_bridge::FrameHeader;
-using iio_bridge::Mapping;
 using iio_bridge::SocketLink;
 using iio_bridge::UniqueFd;
 
@@ -64,13 +64,14 @@ std::string text(const std::vector<uint8_t>& bytes) { return {bytes.begin(), byt
 
 std::vector<uint8_t> bytes(const std::string& text) { return {text.begin(), text.end()}; }
 
-std::shared_ptr<Block> memoryBlock(size_t size, char fill) {
+BlockPart memoryBlock(size_t size, char fill) {
   auto block = std::make_shared<Block>();
   block->size = size;
-  block->bytes = size;
-  block->memory = Mapping::create(-1, size);
+  if (block->map() != 0) die("no memory");
   std::memset(block->memory.data(), fill, size);
-  return block;
+  return {block, 0, size, false};
 }
+
+std::vector<std::vector<uint8_t>> heads(uint16_t clientId, int32_t code) { return {bytes(frame(clientId, 0, 0, code))}; }
 
 }  // namespace fake

@@ -40,7 +40,9 @@ std::string frame(uint16_t clientId, uint8_t op, uint8_t dev, int32_t code);
 std::string text(const std::vector<uint8_t>& bytes);
 std::vector<uint8_t> bytes(const std::string& text);
 
-/** A block in memory of its own, full of `fill`. */
-std::shared_ptr<iio_bridge::Block> memoryBlock(size_t size, char fill);
+/** A block in memory of its own, full of `fill`, to be sent whole. */
+iio_bridge::BlockPart memoryBlock(size_t size, char fill);
+/** The announcement of a block, as sendBlock() takes it. */
+std::vector<std::vector<uint8_t>> heads(uint16_t clientId, int32_t code);
 
 }  // namespace fake

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdarg>
+#include <ctime>
 
 #include "fake_kernel.h"
 #include "turns.h"
@@ -21,6 +22,7 @@ ssize_t __real_read(int fd, void* data, size_t bytes);
 ssize_t __real_write(int fd, const void* data, size_t bytes);
 int __real_close(int fd);
 int __real_poll(pollfd* fds, nfds_t count, int timeoutMs);
+int __real_clock_gettime(clockid_t clock, timespec* now);
 // steady_clock::now(), whose result is passed as its count is.
 steady_clock::rep __real__ZNSt6chrono3_V212steady_clock3nowEv();
 
@@ -76,6 +78,14 @@ int __wrap_poll(pollfd* fds, nfds_t count, int timeoutMs) {
 steady_clock::rep __wrap__ZNSt6chrono3_V212steady_clock3nowEv() {
   fake::Turns* turns = fake::Turns::current();
   return turns != nullptr ? turns->now().time_since_epoch().count() : __real__ZNSt6chrono3_V212steady_clock3nowEv();
+}
+
+int __wrap_clock_gettime(clockid_t clock, timespec* now) {
+  fake::Turns* turns = fake::Turns::current();
+  if (turns == nullptr) return __real_clock_gettime(clock, now);
+  const auto ns = std::chrono::nanoseconds(turns->now().time_since_epoch()).count();
+  *now = {ns / 1'000'000'000, ns % 1'000'000'000};
+  return 0;
 }
 
 long __wrap_syscall(long number, ...) {
