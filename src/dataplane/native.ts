@@ -63,6 +63,7 @@ export interface NativeCaptureOptions {
   /** -1: none. */
   readonly timestampOffset: number;
   readonly flows: boolean;
+  readonly onDemand: boolean;
   /** RingPolicy in native/src/capture.h. */
   readonly policy: number;
 }
