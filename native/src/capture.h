@@ -169,6 +169,7 @@ class Capture : private PollClient {
   void replenish();
   bool isToRead();
   bool makeRoom();
+  bool mayMeasure() const;
   void drain();
   void completeDone();
   void completed(int status, uint64_t endedAtNs);

@@ -209,6 +209,7 @@ export class FakeBackend implements Backend {
     return {
       fd: ours.fd,
       mask: ChannelMask.of(description.channels.length, [0, 1]),
+      isLossless: true,
       enable: async (lengths) => {
         state.lengths.push(lengths);
         state.enabled = true;
