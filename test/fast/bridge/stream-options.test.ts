@@ -275,6 +275,37 @@ describe('stream options', () => {
   });
 });
 
+describe('a bridge that is told to refuse copies', () => {
+  it('refuses a stream over a socket, and says why', async () => {
+    const bridge = new TestBridge({ stream: { require: 'zero-copy' } });
+    const link = await bridge.connect();
+    await openBuffer(link, ADC);
+    const request = { id: 1, dev: ADC, code: packCode(0, 0) };
+    expect(await link.ask('CREATE_BLOCK', request, encodeU64(BLOCK))).toEqual(ok(-ERRNO.EOPNOTSUPP, 1));
+    expect(await explain(link)).toMatch(/copy: heap-missing.*stream\.require/);
+    expect(await link.ask('ENABLE_BUFFER', { dev: ADC })).toEqual(ok(-ERRNO.EINVAL));
+    expect(bridge.state.memory.usedBytes).toBe(0);
+    const text = bridge.connectText();
+    expect(await link.ask('CLOSE_BUFFER', { dev: ADC })).toEqual(ok(0));
+    text.send(new TextEncoder().encode('OPEN iio:device0 8 00000003\r\n'));
+    expect((await text.receive(4)).toString()).toBe('-95\n');
+    expect(bridge.converter.closed).toBe(true);
+  });
+});
+
+describe('the configuration', () => {
+  it('gives every input a ring', async () => {
+    const bridge = new TestBridge({ stream: { ring: { bytes: 3 * BLOCK } } });
+    const link = await bridge.connect();
+    await openBuffer(link, ADC);
+    await createBlock(link, ADC, 0, BLOCK);
+    await enable(link);
+    expect(await figures(bridge)).toMatchObject({ mode: 'copy', ringFill: { blocks: 4 } });
+    await bridge.converter.capture(ramp(4 * BLOCK));
+    await expect.poll(() => figures(bridge), { interval: 5 }).toMatchObject({ ringFill: { waiting: 4 } });
+  });
+});
+
 describe('explanations', () => {
   it('are of the latest refusal on the link', async () => {
     const bridge = new TestBridge();
