@@ -11,6 +11,8 @@
         "src/in_endpoint.cc",
         "src/link.cc",
         "src/out_endpoint.cc",
+        "src/payload.cc",
+        "src/playback.cc",
         "src/rx_stream.cc",
         "src/sample_io.cc",
         "src/socket_link.cc",

@@ -46,6 +46,9 @@ struct Block {
   bool answerOwed = false;
   /** A request that arrived while the last answer was on its way out; 0 = none. */
   uint64_t nextRequest = 0;
+
+  /** Makes `memory` usable; 0 or a negative errno. */
+  int map();
 };
 
 /** Frames the CPU's use of a block's mapping, so that caches are right; the block must outlive it. */

@@ -68,6 +68,7 @@ void DataPlane::run() {
       giveUp = Clock::now() + kShutdownPatience;
       unwatchEp0();
       streams_.clear();
+      playbacks_.clear();
       sampleIos_.clear();
       listeners_.clear();
       for (auto& entry : links_) entry.second->close(0);
@@ -85,6 +86,7 @@ void DataPlane::run() {
       entry.second->collect(poller_);
     }
     for (auto& entry : streams_) entry.second->collect(poller_);
+    for (auto& entry : playbacks_) entry.second->collect(poller_);
     for (auto& entry : sampleIos_) entry.second->collect(poller_);
     for (auto& entry : listeners_) entry.second->collect(poller_);
     const int timeout = pollTimeout();
@@ -104,6 +106,9 @@ void DataPlane::expire() {
     if (due(entry.second->nextDeadline())) entry.second->expire();
   }
   for (auto& entry : streams_) {
+    if (due(entry.second->nextDeadline())) entry.second->expire(Clock::now());
+  }
+  for (auto& entry : playbacks_) {
     if (due(entry.second->nextDeadline())) entry.second->expire(Clock::now());
   }
   for (auto& entry : sampleIos_) {
@@ -172,12 +177,15 @@ void DataPlane::sweep() {
     for (auto& stream : streams_) {
       if (stream.second->link() == &link) stream.second->unlink();
     }
+    for (auto& playback : playbacks_) {
+      if (playback.second->link() == &link) playback.second->unlink();
+    }
     entry = link.finishClosing() ? links_.erase(entry) : std::next(entry);
   }
 }
 
 void DataPlane::addStream(Id id, std::unique_ptr<RxStream> stream) {
-  stream->link()->setStream(stream.get());
+  stream->link()->addHandler(*stream);
   streams_[id] = std::move(stream);
 }
 
@@ -189,8 +197,13 @@ RxStream* DataPlane::stream(Id id) const {
 void DataPlane::removeStream(Id id) {
   const auto found = streams_.find(id);
   if (found == streams_.end()) return;
-  if (Link* link = found->second->link()) link->setStream(nullptr);
+  if (Link* link = found->second->link()) link->removeHandler(*found->second);
   streams_.erase(found);
+}
+
+Playback* DataPlane::playback(Id id) const {
+  const auto found = playbacks_.find(id);
+  return found == playbacks_.end() ? nullptr : found->second.get();
 }
 
 SampleIo* DataPlane::sampleIo(Id id) const {
@@ -210,6 +223,7 @@ int DataPlane::pollTimeout() const {
   auto first = Clock::time_point::max();
   for (const auto& entry : links_) first = std::min(first, entry.second->nextDeadline());
   for (const auto& entry : streams_) first = std::min(first, entry.second->nextDeadline());
+  for (const auto& entry : playbacks_) first = std::min(first, entry.second->nextDeadline());
   for (const auto& entry : sampleIos_) first = std::min(first, entry.second->nextDeadline());
   if (first == Clock::time_point::max()) return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(first - Clock::now()).count();

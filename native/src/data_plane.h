@@ -11,6 +11,7 @@
 
 #include "aio.h"
 #include "link.h"
+#include "playback.h"
 #include "poller.h"
 #include "rx_stream.h"
 #include "sample_io.h"
@@ -57,6 +58,10 @@ class DataPlane : private PollClient {
   RxStream* stream(Id id) const;
   void removeStream(Id id);
 
+  void addPlayback(Id id, std::unique_ptr<Playback> playback) { playbacks_[id] = std::move(playback); }
+  Playback* playback(Id id) const;
+  void removePlayback(Id id) { playbacks_.erase(id); }
+
   void addSampleIo(Id id, std::unique_ptr<SampleIo> io) { sampleIos_[id] = std::move(io); }
   SampleIo* sampleIo(Id id) const;
   void removeSampleIo(Id id) { sampleIos_.erase(id); }
@@ -88,6 +93,7 @@ class DataPlane : private PollClient {
   bool commandsWaiting_ = false;
   Ep0Handler ep0Handler_;
   std::map<Id, std::unique_ptr<RxStream>> streams_;
+  std::map<Id, std::unique_ptr<Playback>> playbacks_;
   std::map<Id, std::unique_ptr<Link>> links_;
   std::map<Id, std::unique_ptr<SampleIo>> sampleIos_;
   std::map<Id, std::unique_ptr<TcpListener>> listeners_;

@@ -39,7 +39,7 @@ struct RxStatistics {
  *  - Once a dmabuf is attached, the descriptor is never read(): that dereferences freed memory. So the way into memory
  *    is chosen with the first block and kept.
  */
-class RxStream : private PollClient {
+class RxStream : public FrameHandler, private PollClient {
  public:
   struct Options {
     uint8_t device = 0;
@@ -67,9 +67,9 @@ class RxStream : private PollClient {
   void unlink() { link_ = nullptr; }
   Link* link() const { return link_; }
 
-  bool handles(const FrameHeader& header) const;
-  size_t requestPayloadBytes(const FrameHeader& header) const;
-  void handle(const FrameHeader& header, uint64_t bytesUsed);
+  bool handles(const FrameHeader& header) const override;
+  size_t requestPayloadBytes(const FrameHeader& header) const override;
+  void handle(const FrameHeader& header, uint64_t bytesUsed) override;
 
   void collect(Poller& poller);
   Clock::time_point nextDeadline();
