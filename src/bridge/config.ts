@@ -98,6 +98,8 @@ export const configSchema = z.strictObject({
       mode: z.enum(['auto', 'copy']).default('auto'),
       /** A name below /dev/dma_heap, or `udmabuf`; the first that works by default. */
       heap: z.string().optional(),
+      /** Streams of which a side would copy are refused with `EOPNOTSUPP`. */
+      require: z.literal('zero-copy').optional(),
     })
     .prefault({}),
   limits: z
