@@ -150,7 +150,7 @@ int Playback::freeBlock(uint16_t index) {
   }
   block->owed = false;
   block->timedOut = false;
-  if (block->received) std::exchange(block->received, nullptr)(-EBADF);
+  if (block->received) std::exchange(block->received, nullptr)(-ECANCELED);
   block->fence.close();
   detachSource(block);
   detachSink(*block);
@@ -498,6 +498,7 @@ void Playback::receive(uint16_t index, size_t bytes, Done done) {
   if (bytes > block->size || bytes < options_.sampleBytes) return done(-EINVAL);
   const bool playsBlocks = !playing_.empty() && playing_.front()->cycle == 0;
   if (block->state != PlayState::kIdle || block->cycle != 0 || !requested_.empty() || playsBlocks) return done(-EBUSY);
+  if (const int error = block->map()) return done(error);
   block->received = std::move(done);
   receiveInto(block, bytes);
 }

@@ -110,7 +110,10 @@ class Playback : public FrameHandler, private PollClient {
    * one that is idle. One call at a time: -EBUSY.
    */
   void write(size_t bytes, int timeoutMs, Written written);
-  /** Takes the bytes of one block from the link, for repeat(). -EBADF, -EINVAL, -EBUSY: nothing was taken. */
+  /**
+   * Takes the bytes of one block from the link, for repeat(). -EBADF, -EINVAL, -EBUSY, -ENOMEM: nothing was taken; -ECANCELED:
+   * the block has been freed, and what is still to come of them is thrown away.
+   */
   void receive(uint16_t index, size_t bytes, Done done);
   /**
    * Plays the block, which was received, again and again in place of a cycle that there may be. `spares`: memory of `size`

@@ -1,5 +1,6 @@
 import type { ChannelMask, DeviceDescription, Direction } from '@iio-bridge/protocol';
 import type { Link } from '../dataplane/link.js';
+import type { Playback, PlaybackOptions } from '../dataplane/playback.js';
 import type { SampleIo } from '../dataplane/sample-io.js';
 import type { Backend } from '../iio/backend.js';
 import type { BlockMemory } from './block-memory.js';
@@ -19,6 +20,12 @@ export interface SampleIoSource {
   openSampleIo(fd: number): SampleIo;
 }
 
+/** Where the samples of outputs go through: the data plane. */
+export interface PlaybackSource {
+  /** `fd`: lent, and duplicated. */
+  createPlayback(fd: number, options: PlaybackOptions): Promise<Playback>;
+}
+
 export interface OpenBufferOptions {
   readonly backend: Backend;
   readonly device: DeviceDescription;
@@ -35,15 +42,8 @@ export interface OpenBufferOptions {
   readonly memory: BlockMemory;
   /** Where an open buffer makes its figures known. */
   readonly statistics: BufferStatistics;
-  readonly samples: SampleIoSource;
+  readonly samples: PlaybackSource;
   readonly log: Logger;
-}
-
-/** The samples behind a block request, on the wire. Exactly one of the two must be called. */
-export interface Payload {
-  /** In pieces, none of them empty. */
-  read(): Promise<Uint8Array[]>;
-  discard(): Promise<void>;
 }
 
 export interface TransferRequest {
@@ -52,7 +52,10 @@ export interface TransferRequest {
   readonly bytesUsed: number;
   /** To be repeated until it is freed, without an answer for its end. */
   readonly cyclic: boolean;
-  readonly payload: Payload;
+  /** That it came from: samples for an output follow. */
+  readonly link: Link;
+  /** Reads those from the link and throws them away. */
+  readonly discard: () => Promise<void>;
 }
 
 /**
@@ -81,7 +84,7 @@ export interface OpenBuffer {
   disable(): Promise<void>;
 
   /**
-   * A block request that the data plane does not take care of. Consumes the payload. Once it resolves the answer is the
+   * A block request that the data plane does not take care of. Consumes the samples that follow it. Once it resolves the answer is the
    * buffer's to give.
    *
    * @throws {IioError} why the block cannot be enqueued: `EBADF`, `EINVAL`, `EBUSY`

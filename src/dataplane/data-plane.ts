@@ -4,6 +4,7 @@ import { systemError } from '../sys/errors.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { Link } from './link.js';
 import { type NativeDataPlane, startNativeDataPlane } from './native.js';
+import { Playback, type PlaybackOptions } from './playback.js';
 import { SampleIo } from './sample-io.js';
 import { type Connection, TcpListener } from './tcp-listener.js';
 
@@ -103,6 +104,18 @@ export class DataPlane implements Disposable {
       throw systemError(getSystemErrorName(bound), operation);
     }
     return new TcpListener(id, bound, this.#call, (accept) => this.#adoptConnection(accept));
+  }
+
+  /**
+   * A playback on the IIO buffer `bufferFd`, non-blocking, of which it keeps a duplicate: it must be closed before the buffer
+   * is.
+   *
+   * @throws {IioError} `EMFILE`; `ESHUTDOWN` after `close()`.
+   */
+  async createPlayback(bufferFd: number, options: PlaybackOptions): Promise<Playback> {
+    const id = this.#newId();
+    await this.#call('create an output', (native, token) => native.createPlayback(id, bufferFd, options, token));
+    return new Playback(id, this.#native, this.#call);
   }
 
   /**

@@ -32,6 +32,11 @@ export class Link {
     });
   }
 
+  /** For the other classes of the data plane. */
+  get id(): number {
+    return this.#id;
+  }
+
   /** Settles when nothing is left of the link: its files are closed, and endpoints can be opened anew. */
   get whenEnded(): Promise<LinkEnd> {
     return this.#whenEnded;

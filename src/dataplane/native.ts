@@ -27,6 +27,26 @@ export interface NativeDataPlane {
   setEnabled(stream: number, enabled: boolean, token: number): void;
   setTimeout(stream: number, ms: number): void;
   statistics(stream: number, token: number): void;
+  createPlayback(playback: number, iioFd: number, options: NativePlaybackOptions, token: number): void;
+  connectPlayback(playback: number, link: number, token: number): void;
+  removePlayback(playback: number, token: number): void;
+  createOutBlock(
+    playback: number,
+    index: number,
+    clientId: number,
+    dmabufFd: number,
+    size: number,
+    token: number,
+  ): void;
+  freeOutBlock(playback: number, index: number, token: number): void;
+  startPlayback(playback: number, setsPerSecond: number, token: number): void;
+  stopPlayback(playback: number, token: number): void;
+  settlePlayback(playback: number, token: number): void;
+  setPlaybackTimeout(playback: number, ms: number): void;
+  writePlayback(playback: number, bytes: number, timeoutMs: number, token: number): void;
+  receiveBlock(playback: number, index: number, bytes: number, token: number): void;
+  repeatBlock(playback: number, index: number, spareFds: readonly number[], size: number, token: number): void;
+  playbackState(playback: number, token: number): void;
   /** 0, or a negative errno. */
   openSampleIo(io: number, fd: number): number;
   readSamples(io: number, least: number, most: number, timeoutMs: number, token: number): void;
@@ -43,6 +63,19 @@ export interface NativeStreamOptions {
   readonly timeoutMs: number;
   readonly sourceByRead: boolean;
   readonly sinkByAio: boolean;
+}
+
+export interface NativePlaybackOptions {
+  readonly device: number;
+  readonly buffer: number;
+  readonly transferOp: number;
+  readonly retryOp: number;
+  readonly timeoutMs: number;
+  readonly sampleBytes: number;
+  readonly maxPayloadBytes: number;
+  readonly sinkByWrite: boolean;
+  readonly sourceByCopy: boolean;
+  readonly records: boolean;
 }
 
 /** Link::Want in native/src/link.h. */
