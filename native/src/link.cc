@@ -169,6 +169,10 @@ bool Link::execute(FrameHandler& handler, const FrameHeader& header) {
   return true;
 }
 
+void Link::removeHandler(FrameHandler& handler) {
+  handlers_.erase(std::remove(handlers_.begin(), handlers_.end(), &handler), handlers_.end());
+}
+
 void Link::deliver(int status, size_t bytes) {
   const auto begin = received_.begin() + static_cast<ptrdiff_t>(consumed_);
   std::vector<uint8_t> piece(begin, begin + static_cast<ptrdiff_t>(bytes));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "block.h"
+#include "clock.h"
 #include "payload.h"
 #include "poller.h"
 
@@ -67,8 +68,14 @@ class Link {
 
   /** Queues bytes; on USB as a transfer of their own. */
   virtual void send(std::vector<uint8_t> bytes) = 0;
-  virtual void sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) = 0;
-  virtual void abandon(const Block& block) = 0;
+  /** Each of `heads` as send() would, and then the part, with nothing in between; `sent` hears 0 or the negative errno. */
+  virtual void sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) = 0;
+  /**
+   * Forgets what is queued of a block: its `sent` is not called. False where bytes of it must still leave, because the
+   * client counts on them: the link keeps the block alive, and nobody may write to it any more. A block that went by
+   * dmabuf must be detached next.
+   */
+  virtual bool abandon(const Block& block) = 0;
   /**
    * Makes the link's hardware know a dmabuf, so that sendBlock needs no copy; 0 or a negative errno, -EOPNOTSUPP where
    * there is no such hardware.

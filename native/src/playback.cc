@@ -6,42 +6,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <utility>
 
 #include "uapi.h"
 
 namespace iio_bridge {
-namespace {
-
-/** Op of an answer that carries a record, and the record: docs/EXTENSIONS.md. */
-constexpr uint8_t kRecordOp = 0xe2;
-struct BlockRecord {
-  uint64_t sequence;
-  uint64_t realtimeNs;
-  uint64_t lostSets;
-  uint64_t gapNs;
-  uint32_t epoch;
-  uint32_t flags;
-} __attribute__((packed));
-static_assert(sizeof(BlockRecord) == 40);
-
-uint16_t blockIndexOf(const FrameHeader& header) { return static_cast<uint32_t>(header.code) >> 16; }
-uint16_t bufferIndexOf(const FrameHeader& header) { return static_cast<uint32_t>(header.code) & 0xffff; }
-
-/** An error to give the block to the kernel stands in the upper half of the code, so that clients can tell it from one to
- * get it back. */
-int32_t enqueueError(int error) { return static_cast<int32_t>(static_cast<uint32_t>(error) << 16); }
-
-uint64_t realtimeNs() {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
-
-}  // namespace
-
-Playback::Playback(UniqueFd iio, const Options& options) : iio_(std::move(iio)), options_(options) {
+Playback::Playback(UniqueFd iio, UniqueFd underflowCounter, const Options& options)
+    : iio_(std::move(iio)), options_(options), counter_(std::move(underflowCounter)) {
   if (options.sinkByWrite) sink_ = PlaySink::kWrite;
 }
 
@@ -67,7 +38,8 @@ void Playback::connect(Link& link) {
   for (const auto& entry : blocks_) attachSource(*entry.second);
 }
 
-void Playback::unlink() {
+void Playback::unlinkFrom(const Link& link) {
+  if (link_ != &link) return;
   link_ = nullptr;
   for (const auto& entry : blocks_) entry.second->usbAttached = false;
   if (!writer_.receiving) endWriting(-ESHUTDOWN);
@@ -154,7 +126,6 @@ int Playback::freeBlock(uint16_t index) {
   block->fence.close();
   detachSource(block);
   detachSink(*block);
-  noteIdle();
   return 0;
 }
 
@@ -166,17 +137,15 @@ Playback::BlockPtr Playback::find(uint16_t index) const {
 void Playback::start(double setsPerSecond) {
   setsPerSecond_ = setsPerSecond;
   if (std::exchange(enabled_, true)) return;
-  begun_ = false;
   epoch_++;
   sequence_ = 0;
+  lastEndNs_ = 0;
+  countIsKnown_ = counter_.read(lastCount_);
   if (cycle_ && enqueueCycle() != 0) endCycle();
   playWaiting();
 }
 
-void Playback::stop() {
-  enabled_ = false;
-  idleSince_ = Clock::time_point::max();
-}
+void Playback::stop() { enabled_ = false; }
 
 void Playback::settle() {
   if (enabled_) return;
@@ -184,14 +153,14 @@ void Playback::settle() {
   while (sink_ == PlaySink::kWrite && !playing_.empty()) {
     const BlockPtr head = playing_.front();
     playing_.pop_front();
-    played(head, -EINTR);
+    played(head, -EINTR, 0);
   }
   // In the order of their requests; what is still being received is played when the buffer is enabled again.
   const std::deque<BlockPtr> requested = requested_;
   for (const BlockPtr& block : requested) {
     if (block->state != PlayState::kWaiting) continue;
     requested_.erase(std::find(requested_.begin(), requested_.end(), block));
-    played(block, -EINTR);
+    played(block, -EINTR, 0);
   }
 }
 
@@ -291,8 +260,7 @@ int Playback::enqueue(const BlockPtr& block) {
       return error;
     }
   }
-  begun_ = true;
-  block->gapBefore = endIdle();
+  block->enqueuedNs = monotonicNs();
   block->written = 0;
   block->state = PlayState::kPlaying;
   playing_.push_back(block);
@@ -310,17 +278,15 @@ void Playback::collect(Poller& poller) {
 
 void Playback::onReady(int) {
   if (sink_ == PlaySink::kWrite) return writeHead();
-  std::vector<std::pair<BlockPtr, int>> ended;
   while (!playing_.empty()) {
-    const int status = playing_.front()->fence.status();
-    if (status == 0) break;
-    ended.emplace_back(playing_.front(), status > 0 ? 0 : status);
-    playing_.front()->fence.close();
+    const BlockPtr head = playing_.front();
+    uint64_t endedAtNs = 0;
+    const int status = head->fence.status(endedAtNs);
+    if (status == 0) return;
+    head->fence.close();
     playing_.pop_front();
+    played(head, status > 0 ? 0 : status, endedAtNs);
   }
-  // Before anything is enqueued anew: whether the hardware has run out of blocks.
-  noteIdle();
-  for (const auto& [block, status] : ended) played(block, status);
 }
 
 void Playback::writeHead() {
@@ -334,21 +300,18 @@ void Playback::writeHead() {
     if (error == 0) head->written += static_cast<size_t>(count);
     if (error == 0 && head->written < head->bytes) continue;
     playing_.pop_front();
-    played(head, error);
+    played(head, error, 0);
   }
 }
 
 /** The sink is done with a block that is in no queue any more. */
-void Playback::played(const BlockPtr& block, int status) {
+void Playback::played(const BlockPtr& block, int status, uint64_t endedAtNs) {
   stopWaiting(*block);
   block->written = 0;
   if (status < 0) {
     statistics_.sinkErrors++;
   } else {
-    statistics_.blocks++;
-    statistics_.bytes += block->bytes;
-    block->sequence = sequence_++;
-    if (options_.records) block->playedAtNs = realtimeNs();
+    account(*block, endedAtNs);
   }
   if (block->cycle != 0) {
     block->state = PlayState::kIdle;
@@ -365,6 +328,35 @@ void Playback::played(const BlockPtr& block, int status) {
     if (status < 0 && status != -EINTR) writeError_ = status;
     writeOn();
   }
+}
+
+void Playback::account(OutBlock& block, uint64_t endedAtNs) {
+  const uint64_t now = monotonicNs();
+  // A fence that was over before it could be exported says nothing about when.
+  if (endedAtNs < block.enqueuedNs || endedAtNs > now || endedAtNs <= lastEndNs_) endedAtNs = now;
+  statistics_.blocks++;
+  statistics_.bytes += block.bytes;
+  block.record = {};
+  block.record.sequence = sequence_++;
+  block.record.epoch = epoch_;
+  block.record.flags = kLossExact;
+  block.record.capturedAtNs = clockNs(CLOCK_REALTIME) - (now - endedAtNs);
+  const bool isGap = sink_ == PlaySink::kDmabuf && lastEndNs_ != 0 && block.enqueuedNs > lastEndNs_;
+  if (isGap) {
+    block.record.gapNs = block.enqueuedNs - lastEndNs_;
+    uint64_t count = 0;
+    if (countIsKnown_ && counter_.read(count)) {
+      block.record.lostSets = count - lastCount_;
+      lastCount_ = count;
+    } else {
+      block.record.lostSets = static_cast<uint64_t>(static_cast<double>(block.record.gapNs) * setsPerSecond_ / 1e9);
+      block.record.flags = 0;
+    }
+    statistics_.underruns++;
+    statistics_.underrunNs += block.record.gapNs;
+    statistics_.unplayedSets += block.record.lostSets;
+  }
+  lastEndNs_ = endedAtNs;
 }
 
 void Playback::playedPiece(const BlockPtr& piece, int status) {
@@ -420,17 +412,9 @@ void Playback::retry(const BlockPtr& block) {
 void Playback::answer(const OutBlock& block, int32_t code) {
   if (link_ == nullptr) return;
   if (!options_.records || code != 0) return link_->sendResponse(block.clientId, code);
-  const FrameHeader header{block.clientId, kRecordOp, 0, code};
-  const auto gap = std::chrono::duration<double>(block.gapBefore).count();
-  const BlockRecord record{block.sequence,
-                           block.playedAtNs,
-                           static_cast<uint64_t>(gap * setsPerSecond_ + 0.5),
-                           static_cast<uint64_t>(block.gapBefore.count()),
-                           epoch_,
-                           0};
-  std::vector<uint8_t> bytes(sizeof header + sizeof record);
-  std::memcpy(bytes.data(), &header, sizeof header);
-  std::memcpy(bytes.data() + sizeof header, &record, sizeof record);
+  std::vector<uint8_t> bytes;
+  append(bytes, FrameHeader{block.clientId, kBlockAnswerOp, 0, code});
+  append(bytes, block.record);
   link_->send(std::move(bytes));
 }
 
@@ -578,22 +562,6 @@ void Playback::expire(Clock::time_point now) {
 
 void Playback::stopWaiting(const OutBlock& block) {
   if (waiting_ == &block) waiting_ = nullptr;
-}
-
-/** What is written goes into a queue of the kernel's, which does not tell when it is empty. */
-void Playback::noteIdle() {
-  const bool idle = enabled_ && begun_ && sink_ == PlaySink::kDmabuf && playing_.empty();
-  if (idle && idleSince_ == Clock::time_point::max()) idleSince_ = Clock::now();
-}
-
-/** A block is enqueued: how long the hardware has had none. */
-std::chrono::nanoseconds Playback::endIdle() {
-  const auto since = std::exchange(idleSince_, Clock::time_point::max());
-  if (since == Clock::time_point::max()) return {};
-  const auto gap = Clock::now() - since;
-  statistics_.underruns++;
-  statistics_.underrunNs += static_cast<uint64_t>(gap.count());
-  return gap;
 }
 
 }  // namespace iio_bridge

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -10,9 +9,11 @@
 #include <vector>
 
 #include "block.h"
+#include "block_frames.h"
 #include "clock.h"
 #include "fence.h"
 #include "link.h"
+#include "loss_counter.h"
 #include "poller.h"
 
 namespace iio_bridge {
@@ -49,8 +50,13 @@ struct PlayStatistics {
   uint64_t bytes = 0;
   uint64_t sinkErrors = 0;
   uint64_t timeouts = 0;     // requests answered with -ETIMEDOUT
-  uint64_t underruns = 0;    // times at which the enabled buffer, having begun, had no block to play until the next one
-  uint64_t underrunNs = 0;   // and for how long in all
+  /**
+   * Times at which the enabled buffer, having begun, had no block to play until the next one; unknown, thus 0, where samples
+   * are written: they go into a queue of the kernel's.
+   */
+  uint64_t underruns = 0;
+  uint64_t underrunNs = 0;    // and for how long in all
+  uint64_t unplayedSets = 0;  // sample sets that were not played meanwhile
 };
 
 /**
@@ -82,14 +88,14 @@ class Playback : public FrameHandler, private PollClient {
   /** Bytes that were taken, or a negative errno. */
   using Written = std::function<void(int64_t result)>;
 
-  Playback(UniqueFd iio, const Options& options);
+  /** `underflowCounter`: may be none. */
+  Playback(UniqueFd iio, UniqueFd underflowCounter, const Options& options);
   ~Playback();
 
   /** The link that block requests come from and answers go to; its controller is told of the blocks there are. */
   void connect(Link& link);
-  /** The link is gone, or going. */
-  void unlink();
-  Link* link() const { return link_; }
+  /** The link is going: nothing is sent to it, or received, any more. */
+  void unlinkFrom(const Link& link);
 
   /** 0, or a negative errno: -EEXIST, -ENOMEM, or what the kernel says. `dmabuf` may be none. */
   int createBlock(uint16_t index, uint16_t clientId, UniqueFd dmabuf, size_t size);
@@ -147,9 +153,8 @@ class Playback : public FrameHandler, private PollClient {
     bool owed = false;   // a request waits for an answer
     bool timedOut = false;  // it has got one, which was a time-out
     uint32_t cycle = 0;     // of whose pieces it is one; 0: none
-    std::chrono::nanoseconds gapBefore{};
-    uint64_t sequence = 0;
-    uint64_t playedAtNs = 0;  // CLOCK_REALTIME
+    uint64_t enqueuedNs = 0;  // CLOCK_MONOTONIC
+    BlockRecord record;
   };
   using BlockPtr = std::shared_ptr<OutBlock>;
   /** Pieces of whole cycles that take turns. */
@@ -183,7 +188,8 @@ class Playback : public FrameHandler, private PollClient {
   int enqueueCycle();
   void endCycle();
   void leaveCycle(OutBlock& piece);
-  void played(const BlockPtr& block, int status);
+  void played(const BlockPtr& block, int status, uint64_t endedAtNs);
+  void account(OutBlock& block, uint64_t endedAtNs);
   void playedPiece(const BlockPtr& piece, int status);
   void answer(const OutBlock& block, int32_t code);
   void writeHead();
@@ -192,8 +198,6 @@ class Playback : public FrameHandler, private PollClient {
   BlockPtr idleBlock() const;
   static int fillPiece(OutBlock& piece, OutBlock& block);
   void stopWaiting(const OutBlock& block);
-  void noteIdle();
-  std::chrono::nanoseconds endIdle();
   void onReady(int fd) override;
 
   Link* link_ = nullptr;
@@ -204,7 +208,6 @@ class Playback : public FrameHandler, private PollClient {
   int sourceErrno_ = 0;
   int sinkErrno_ = 0;
   bool enabled_ = false;
-  bool begun_ = false;  // a block has been enqueued since
   double setsPerSecond_ = 0;
   std::map<uint16_t, BlockPtr> blocks_;
   std::deque<BlockPtr> requested_;  // receiving or waiting, in the order in which they are to be played
@@ -216,7 +219,10 @@ class Playback : public FrameHandler, private PollClient {
   int writeError_ = 0;  // of a block that nobody waited for: the next write() hears of it
   const OutBlock* waiting_ = nullptr;  // the first of those whose request waits, and has a deadline
   Clock::time_point deadline_ = Clock::time_point::max();
-  Clock::time_point idleSince_ = Clock::time_point::max();
+  uint64_t lastEndNs_ = 0;  // of the last block that was played since the start; 0: none was
+  LossCounter counter_;
+  bool countIsKnown_ = false;
+  uint64_t lastCount_ = 0;
   PlayStatistics statistics_;
   uint64_t sequence_ = 0;
   uint32_t epoch_ = 0;

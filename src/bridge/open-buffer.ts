@@ -3,10 +3,13 @@ import type { Link } from '../dataplane/link.js';
 import type { Playback, PlaybackOptions } from '../dataplane/playback.js';
 import type { SampleIo } from '../dataplane/sample-io.js';
 import type { Backend } from '../iio/backend.js';
+import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { BlockMemory } from './block-memory.js';
 import type { BufferStatistics } from './buffer-statistics.js';
 import type { NumberingFamily } from './client.js';
+import type { InputEnvironment } from './input-capture.js';
 import type { Logger } from './logger.js';
+import type { StreamSettings } from './stream-options.js';
 
 /** What the binary protocol's opcodes are called in the generation of the client. */
 export interface BlockOpcodes {
@@ -22,17 +25,22 @@ export interface SampleIoSource {
 
 /** Where the samples of outputs go through: the data plane. */
 export interface PlaybackSource {
-  /** `fd`: lent, and duplicated. */
-  createPlayback(fd: number, options: PlaybackOptions): Promise<Playback>;
+  /** `fd`: lent, and duplicated. `underflowCounter`: taken. */
+  createPlayback(fd: number, options: PlaybackOptions, underflowCounter?: FileDescriptor): Promise<Playback>;
 }
 
-export interface OpenBufferOptions {
+/** Which buffer, and with what channels. */
+export interface OpenRequest {
   readonly backend: Backend;
   readonly device: DeviceDescription;
   /** Position of the device in the context of the client that opens the buffer. */
   readonly deviceIndex: number;
   readonly bufferIndex: number;
   readonly mask: ChannelMask;
+  readonly log: Logger;
+}
+
+export interface OpenBufferOptions extends OpenRequest {
   /** Where the answers to block requests go. */
   readonly link: Link;
   readonly family: NumberingFamily;
@@ -43,7 +51,10 @@ export interface OpenBufferOptions {
   /** Where an open buffer makes its figures known. */
   readonly statistics: BufferStatistics;
   readonly samples: PlaybackSource;
-  readonly log: Logger;
+  /** Which devices count what they lose is known here for outputs, too. */
+  readonly inputs: InputEnvironment;
+  /** What the client has asked for, or the configuration says. */
+  readonly stream: StreamSettings;
 }
 
 export interface TransferRequest {

@@ -1,6 +1,6 @@
 import { IioError } from '@iio-bridge/protocol';
+import type { BlockPath } from '../dataplane/block-path.js';
 import type { PlayPath } from '../dataplane/playback.js';
-import type { BlockPath } from '../dataplane/rx-stream.js';
 
 /** How many times the CPU copies samples on their way: not at all, on one side, on both. */
 export type StreamMode = 'zero-copy' | 'half-copy' | 'copy';
@@ -27,23 +27,23 @@ export interface StreamPath {
 }
 
 /**
- * The path of a stream, from the path of one of its blocks.
+ * The path of a stream, from the path of one of its blocks, in memory of `memory`.
  *
  * The errnos are those of Linux 6.12: IIO_BUFFER_DMABUF_ATTACH gives EPERM where the driver's buffer cannot take
  * dmabufs and ENOTTY or EINVAL before 6.11; FUNCTIONFS_DMABUF_ATTACH gives EPERM where the controller cannot do
  * scatter-gather and ENOTTY before 6.9. ENOMEM stands for a block without a dmabuf.
  */
-export function streamPath(path: BlockPath): StreamPath {
+export function streamPath(path: BlockPath, memory?: { readonly heapIsMissing: boolean }): StreamPath {
   const { source, sink } = path;
-  const refusals = { iio: path.sourceRefusal, usb: path.sinkRefusal };
-  return { mode: modeOf(source, sink), source, sink, fallbacks: fallbacksOf(refusals, sink) };
+  const fallbacks = fallbacksOf({ iio: path.sourceRefusal, usb: path.sinkRefusal }, sink, memory);
+  return { mode: modeOf(source, sink), source, sink, fallbacks };
 }
 
 /** The path of an output, likewise. */
-export function playPath(path: PlayPath): StreamPath {
+export function playPath(path: PlayPath, memory?: { readonly heapIsMissing: boolean }): StreamPath {
   const { source, sink } = path;
-  const refusals = { iio: path.sinkRefusal, usb: path.sourceRefusal };
-  return { mode: modeOf(sink, source), source, sink, fallbacks: fallbacksOf(refusals, source) };
+  const fallbacks = fallbacksOf({ iio: path.sinkRefusal, usb: path.sourceRefusal }, source, memory);
+  return { mode: modeOf(sink, source), source, sink, fallbacks };
 }
 
 function modeOf(iio: BlockPath['source'] | PlayPath['sink'], usb: BlockPath['sink']): StreamMode {
@@ -54,8 +54,9 @@ function modeOf(iio: BlockPath['source'] | PlayPath['sink'], usb: BlockPath['sin
 function fallbacksOf(
   refusals: { readonly iio: string | undefined; readonly usb: string | undefined },
   usb: BlockPath['sink'],
+  memory: { readonly heapIsMissing: boolean } | undefined,
 ): readonly FallbackCode[] {
-  const fallbacks = new Set<FallbackCode>();
+  const fallbacks = new Set<FallbackCode>(memory?.heapIsMissing === true ? ['heap-missing'] : []);
   if (refusals.iio !== undefined) {
     fallbacks.add(iioFallback(refusals.iio));
   }

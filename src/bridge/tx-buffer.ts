@@ -1,5 +1,5 @@
 import { type ChannelMask, encodeFrameHeader, IioError, RESPONSE_OP, sampleLayout } from '@iio-bridge/protocol';
-import type { Playback, PlayStatistics } from '../dataplane/playback.js';
+import type { Playback } from '../dataplane/playback.js';
 import type { BackendBuffer } from '../iio/backend.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { BlockSizes } from './block-sizes.js';
@@ -56,7 +56,13 @@ export class TxBuffer implements OpenBuffer {
     const buffer = await backend.openBuffer(deviceIndex, bufferIndex, options.mask);
     let playback: Playback | undefined;
     try {
-      playback = await options.samples.createPlayback(buffer.fd, {
+      const counter = await options.inputs.lossCounters
+        .open(backend, deviceIndex, device)
+        .catch((error: unknown) => {
+          options.log.warn({ err: error }, 'the underflow counter cannot be read: what is not played is estimated');
+          return undefined;
+        });
+      const playbackOptions = {
         device: deviceIndex,
         buffer: bufferIndex,
         transferOp: options.opcodes.transfer,
@@ -66,8 +72,9 @@ export class TxBuffer implements OpenBuffer {
         maxPayloadBytes: memory.maxPayloadBytes,
         sinkByWrite: !memory.hasDmabufs,
         sourceByCopy: memory.mode !== 'auto',
-        records: false,
-      });
+        records: options.stream.metadata,
+      };
+      playback = await options.samples.createPlayback(buffer.fd, playbackOptions, counter);
       await playback.connect(options.link);
       return new TxBuffer(options, buffer, playback);
     } catch (error) {
@@ -189,7 +196,7 @@ export class TxBuffer implements OpenBuffer {
       blocks: statistics.blocks,
       bytes: statistics.bytes,
       underruns: statistics.underruns,
-      unplayedSamples: await this.#unplayed(statistics),
+      unplayedSamples: statistics.unplayedSets,
     };
   }
 
@@ -228,7 +235,7 @@ export class TxBuffer implements OpenBuffer {
   }
 
   async #notePath(): Promise<void> {
-    const path = playPath(await this.#playback.path());
+    const path = playPath(await this.#playback.path(), this.#options.memory);
     if (this.#path?.mode !== path.mode) {
       this.#options.log.info({ direction: 'out', ...path }, 'stream open');
     }
@@ -236,12 +243,8 @@ export class TxBuffer implements OpenBuffer {
   }
 
   async #hertz(): Promise<number | undefined> {
-    const { backend, deviceIndex, device, bufferIndex } = this.#options;
-    return await samplingFrequency(backend, deviceIndex, device, bufferIndex);
-  }
-
-  async #unplayed({ underrunNs }: PlayStatistics): Promise<number> {
-    return underrunNs === 0 ? 0 : Math.round((underrunNs / 1e9) * ((await this.#hertz()) ?? 0));
+    const { backend, deviceIndex, device } = this.#options;
+    return await samplingFrequency(backend, deviceIndex, device, this.mask);
   }
 
   #forgetCycle(): void {

@@ -1,5 +1,6 @@
-import { errnoName, IioError } from '@iio-bridge/protocol';
+import { errnoName } from '@iio-bridge/protocol';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
+import { numbersIn } from './block-path.js';
 import type { Call } from './data-plane.js';
 import type { Link } from './link.js';
 import type { NativeDataPlane, NativePlaybackOptions } from './native.js';
@@ -46,6 +47,8 @@ export interface PlayStatistics {
   readonly underruns: number;
   /** And for how many nanoseconds in all. */
   readonly underrunNs: number;
+  /** Sample sets that were not played meanwhile: by the device's counter, or that time at the sampling frequency. */
+  readonly unplayedSets: number;
 }
 
 /**
@@ -168,10 +171,10 @@ export class Playback {
   }
 
   async statistics(): Promise<PlayStatistics> {
-    const [blocks = 0, bytes = 0, sinkErrors = 0, timeouts = 0, underruns = 0, underrunNs = 0] = (
+    const [blocks = 0, bytes = 0, sinkErrors = 0, timeouts = 0, underruns = 0, underrunNs = 0, unplayedSets = 0] = (
       await this.#state()
     ).slice(4);
-    return { blocks, bytes, sinkErrors, timeouts, underruns, underrunNs };
+    return { blocks, bytes, sinkErrors, timeouts, underruns, underrunNs, unplayedSets };
   }
 
   /** Frees every block and closes the buffer's descriptor. */
@@ -180,12 +183,7 @@ export class Playback {
   }
 
   async #state(): Promise<readonly number[]> {
-    const answer = await this.#call('read the state of an output', (native, token) =>
-      native.playbackState(this.#id, token),
-    );
-    if (answer === undefined || answer instanceof Uint8Array) {
-      throw new IioError('EPROTO', 'the data plane answered without numbers');
-    }
-    return answer;
+    const operation = 'read the state of an output';
+    return numbersIn(await this.#call(operation, (native, token) => native.playbackState(this.#id, token)), operation);
   }
 }
