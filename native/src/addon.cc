@@ -269,6 +269,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
     options.setBytes = size(given.Get("setBytes"));
     options.timestampOffset = number(given.Get("timestampOffset"));
     options.flows = given.Get("flows").ToBoolean();
+    options.onDemand = given.Get("onDemand").ToBoolean();
     options.policy = static_cast<RingPolicy>(number(given.Get("policy")));
     post([this, capture = id(info[0]), duplicate, counter, options, token = id(info[4])] {
       plane_->addCapture(capture, std::make_unique<Capture>(UniqueFd(duplicate), std::move(*counter), options));

@@ -106,6 +106,7 @@ void Capture::stop() {
   if (!enabled_) return;
   drain();
   enabled_ = false;
+  isReading_ = false;
   retryAt_ = Clock::time_point::max();
   // What the device has lost without our seeing a gap.
   uint64_t count = 0;
@@ -222,12 +223,22 @@ void Capture::collect(Poller& poller) {
   replenish();
   if (filling_.empty()) return;
   if (source_ == SourceKind::kRead) {
-    if (enabled_) poller.add(iio_.get(), POLLIN, *this);
+    if (isToRead()) poller.add(iio_.get(), POLLIN, *this);
     return;
   }
   for (const BlockPtr& block : filling_) {
     if (!block->isDone) poller.add(block->fence.fd(), POLLIN, *this);
   }
+}
+
+bool Capture::isToRead() {
+  const bool was = isReading_;
+  isReading_ = enabled_ && !filling_.empty() &&
+               (!flows_ || !options_.onDemand ||
+                std::any_of(readers_.begin(), readers_.end(), [](const Reader* reader) { return reader->wants(); }));
+  // Until now the kernel's FIFO had to keep what came.
+  if (isReading_ && !was && options_.onDemand && filling_.front()->filled == 0) filling_.front()->enqueuedNs = monotonicNs();
+  return isReading_;
 }
 
 void Capture::onReady(int fd) {
@@ -266,7 +277,7 @@ void Capture::drain() {
 }
 
 void Capture::readIntoHead() {
-  while (enabled_ && !filling_.empty()) {
+  while (isToRead()) {
     CaptureBlock& block = *filling_.front();
     CpuAccess access(block, uapi::kSyncWrite);
     const ssize_t count = ::read(iio_.get(), block.memory.data() + block.filled, block.bytes - block.filled);

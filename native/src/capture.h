@@ -88,6 +88,8 @@ class Capture : private PollClient {
     /** Where in a sample set its time stamp is, s64 little-endian in ns; -1: it has none. */
     int timestampOffset = -1;
     bool flows = false;
+    /** With read(): only while a reader waits. What comes meanwhile is for the kernel's FIFO to keep. */
+    bool onDemand = false;
     RingPolicy policy = RingPolicy::kDropNewest;
   };
 
@@ -153,6 +155,7 @@ class Capture : private PollClient {
   void detach(CaptureBlock& block);
   void end(CaptureBlock& block);
   void replenish();
+  bool isToRead();
   bool makeRoom();
   void drain();
   void completeDone();
@@ -176,6 +179,7 @@ class Capture : private PollClient {
   bool enabled_ = false;
   bool faulted_ = false;
   bool halted_ = false;
+  bool isReading_ = false;
   std::vector<BlockPtr> blocks_;
   std::deque<BlockPtr> free_;     // of those that are to flow
   std::deque<BlockPtr> filling_;  // in the order in which the source will fill them

@@ -39,6 +39,11 @@ export class BlockMemory {
     return this.#allocator !== undefined;
   }
 
+  /** Bytes of all blocks that there are. */
+  get usedBytes(): number {
+    return this.#budget.usedBytes;
+  }
+
   /**
    * Counts the bytes of a block, until they are given back.
    *
