@@ -58,13 +58,21 @@ export interface NativeDataPlane {
   ): void;
   connectPlayback(playback: number, link: number, token: number): void;
   removePlayback(playback: number, token: number): void;
-  createOutBlock(playback: number, index: number, clientId: number, dmabufFd: number, size: number, token: number): void;
+  createOutBlock(
+    playback: number,
+    index: number,
+    clientId: number,
+    dmabufFd: number,
+    size: number,
+    token: number,
+  ): void;
   freeOutBlock(playback: number, index: number, token: number): void;
   startPlayback(playback: number, setsPerSecond: number, token: number): void;
   stopPlayback(playback: number, token: number): void;
   settlePlayback(playback: number, token: number): void;
   setPlaybackTimeout(playback: number, ms: number): void;
   writePlayback(playback: number, bytes: number, timeoutMs: number, token: number): void;
+  drainPlayback(playback: number, timeoutMs: number, token: number): void;
   receiveBlock(playback: number, index: number, bytes: number, token: number): void;
   repeatBlock(playback: number, index: number, spareFds: readonly number[], size: number, token: number): void;
   playbackState(playback: number, token: number): void;
