@@ -148,8 +148,8 @@ size_t Capture::waiting() const {
 }
 
 int Capture::enqueue(const BlockPtr& block, size_t bytes) {
-  // What has ended already, and was lost before it, must not be taken for what this block begins after.
-  if (filling_.size() < kFewBlocks && (counter_ || options_.timestampOffset >= 0)) drain();
+  // A loss that is still to be measured must not grow by one that comes after this block.
+  if (mayMeasure()) drain();
   block->bytes = bytes;
   block->filled = 0;
   block->isDone = false;
@@ -169,6 +169,13 @@ int Capture::enqueue(const BlockPtr& block, size_t bytes) {
   block->state = CaptureBlock::State::kFilling;
   filling_.push_back(block);
   return 0;
+}
+
+/** Whether the end of a block that waits to be filled is what a loss before it is measured by. */
+bool Capture::mayMeasure() const {
+  if (!counter_ && options_.timestampOffset < 0) return false;
+  return filling_.size() < kFewBlocks ||
+         std::any_of(filling_.begin(), filling_.end(), [](const BlockPtr& block) { return block->enqueuedNs != 0; });
 }
 
 /** Gives the hardware all that there is, while the capture flows. */

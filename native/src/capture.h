@@ -157,6 +157,7 @@ class Capture : private PollClient {
   void replenish();
   bool isToRead();
   bool makeRoom();
+  bool mayMeasure() const;
   void drain();
   void completeDone();
   void completed(int status, uint64_t endedAtNs);
