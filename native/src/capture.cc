@@ -6,9 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <ctime>
 
 #include "reader.h"
 #include "uapi.h"
@@ -27,14 +25,6 @@ constexpr uint64_t kFreshNs = 100'000;
 
 // How long the difference between the clocks may be taken for constant.
 constexpr uint64_t kClockSkewNs = 1'000'000'000;
-
-uint64_t clockNs(clockid_t clock) {
-  timespec now{};
-  ::clock_gettime(clock, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
-
-uint64_t monotonicNs() { return clockNs(CLOCK_MONOTONIC); }
 
 /** As of the loop's turn: costs nothing, and may be a little old. */
 uint64_t turnNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
@@ -116,7 +106,7 @@ void Capture::start(const Run& run) {
   position_ = 0;
   lastEndNs_ = 0;
   lastTimestampIsKnown_ = false;
-  countIsKnown_ = readCounter(lastCount_);
+  countIsKnown_ = counter_.read(lastCount_);
   for (Reader* reader : readers_) reader->started();
   replenish();
 }
@@ -129,7 +119,7 @@ void Capture::stop() {
   retryAt_ = Clock::time_point::max();
   // What the device has lost without our seeing a gap.
   uint64_t count = 0;
-  if (countIsKnown_ && readCounter(count) && count > lastCount_) statistics_.lostSets += count - lastCount_;
+  if (countIsKnown_ && counter_.read(count) && count > lastCount_) statistics_.lostSets += count - lastCount_;
   if (!flows_) return;
   if (source_ == SourceKind::kRead) {
     for (const BlockPtr& block : filling_) {
@@ -379,7 +369,7 @@ void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& recor
   const bool lastIsKnown = std::exchange(lastTimestampIsKnown_, false);
   uint64_t count = 0;
   int64_t first = 0;
-  if (countIsKnown_ && readCounter(count)) {
+  if (countIsKnown_ && counter_.read(count)) {
     record.lostSets = count - lastCount_;
     lastCount_ = count;
   } else if (lastIsKnown && run_.samplingHz > 0 &&
@@ -393,15 +383,6 @@ void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& recor
   statistics_.overruns++;
   statistics_.gapNs += record.gapNs;
   statistics_.lostSets += record.lostSets;
-}
-
-bool Capture::readCounter(uint64_t& value) const {
-  if (!counter_) return false;
-  char text[32] = {};
-  if (::pread(counter_.get(), text, sizeof text - 1, 0) <= 0) return false;
-  char* end = nullptr;
-  value = std::strtoull(text, &end, 0);
-  return end != text;
 }
 
 bool Capture::readTimestamp(CaptureBlock& block, size_t offset, int64_t& value) const {

@@ -4,6 +4,8 @@ import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { Config } from './config.js';
 import { MemoryBudget } from './memory-budget.js';
 
+const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
+
 /** Where blocks get their memory, and how much of it there is. */
 export class BlockMemory {
   readonly mode: Config['stream']['mode'];
@@ -25,6 +27,11 @@ export class BlockMemory {
     this.maxBlockBytes = config.limits.blockBytes;
     this.#budget = new MemoryBudget(config.limits.totalBytes);
     this.#allocator = allocator;
+  }
+
+  /** A request with more samples is not worth reading to its end: bytes. */
+  get maxPayloadBytes(): number {
+    return Math.max(MAX_DISCARDED_BYTES, this.maxBlockBytes);
   }
 
   /** Whether blocks are memory that hardware can reach. */
