@@ -6,9 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <ctime>
 
 #include "reader.h"
 #include "uapi.h"
@@ -22,13 +20,14 @@ constexpr size_t kFewBlocks = 2;
 // How long to wait for the end of a transfer of a block that some other endpoint still has.
 constexpr auto kBusyRetry = std::chrono::milliseconds(2);
 
-uint64_t clockNs(clockid_t clock) {
-  timespec now{};
-  ::clock_gettime(clock, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
+// Within this of the loop's last look at the fences, nothing will have ended that it does not know of.
+constexpr uint64_t kFreshNs = 100'000;
 
-uint64_t monotonicNs() { return clockNs(CLOCK_MONOTONIC); }
+// How long the difference between the clocks may be taken for constant.
+constexpr uint64_t kClockSkewNs = 1'000'000'000;
+
+/** As of the loop's turn: costs nothing, and may be a little old. */
+uint64_t turnNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
 
 template <typename Container, typename Value>
 void eraseFrom(Container& container, const Value& value) {
@@ -112,7 +111,7 @@ void Capture::start(const Run& run) {
   position_ = 0;
   lastEndNs_ = 0;
   lastTimestampIsKnown_ = false;
-  countIsKnown_ = readCounter(lastCount_);
+  countIsKnown_ = counter_.read(lastCount_);
   // What was read() into them is of the time before.
   for (const BlockPtr& block : filling_) block->filled = 0;
   for (Reader* reader : readers_) reader->started();
@@ -123,10 +122,11 @@ void Capture::stop() {
   if (!enabled_) return;
   drain();
   enabled_ = false;
+  isReading_ = false;
   retryAt_ = Clock::time_point::max();
   // What the device has lost without our seeing a gap.
   uint64_t count = 0;
-  if (countIsKnown_ && readCounter(count) && count > lastCount_) statistics_.lostSets += count - lastCount_;
+  if (countIsKnown_ && counter_.read(count) && count > lastCount_) statistics_.lostSets += count - lastCount_;
   if (!flows_) return;
   if (source_ == SourceKind::kRead) {
     for (const BlockPtr& block : std::exchange(filling_, {})) becomeFree(block);
@@ -162,8 +162,9 @@ size_t Capture::waiting() const {
 }
 
 int Capture::enqueue(const BlockPtr& block, size_t bytes) {
-  // What has ended already, and was lost before it, must not be taken for what this block begins after.
-  if (filling_.size() < kFewBlocks && (counter_ || options_.timestampOffset >= 0)) drain();
+  // A loss that is still to be measured must not grow by one that comes after this block.
+  const bool isMeasured = mayMeasure();
+  if (isMeasured && monotonicNs() - turnNs() > kFreshNs) drain();
   block->bytes = bytes;
   block->filled = 0;
   block->isDone = false;
@@ -179,10 +180,17 @@ int Capture::enqueue(const BlockPtr& block, size_t bytes) {
     block->fence = Fence::exportFrom(block->dmabuf.get(), uapi::kSyncRead);
     if (!block->fence) return -errno;
   }
-  block->enqueuedNs = filling_.size() < kFewBlocks ? monotonicNs() : 0;
+  block->enqueuedNs = filling_.size() >= kFewBlocks ? 0 : isMeasured ? monotonicNs() : turnNs();
   block->state = CaptureBlock::State::kFilling;
   filling_.push_back(block);
   return 0;
+}
+
+/** Whether the end of a block that waits to be filled is what a loss before it is measured by. */
+bool Capture::mayMeasure() const {
+  if (!counter_ && options_.timestampOffset < 0) return false;
+  return filling_.size() < kFewBlocks ||
+         std::any_of(filling_.begin(), filling_.end(), [](const BlockPtr& block) { return block->enqueuedNs != 0; });
 }
 
 /** Gives the hardware all that there is, while the capture flows. */
@@ -237,12 +245,22 @@ void Capture::collect(Poller& poller) {
   replenish();
   if (filling_.empty()) return;
   if (source_ == SourceKind::kRead) {
-    if (enabled_) poller.add(iio_.get(), POLLIN, *this);
+    if (isToRead()) poller.add(iio_.get(), POLLIN, *this);
     return;
   }
   for (const BlockPtr& block : filling_) {
     if (!block->isDone) poller.add(block->fence.fd(), POLLIN, *this);
   }
+}
+
+bool Capture::isToRead() {
+  const bool was = isReading_;
+  isReading_ = enabled_ && !filling_.empty() &&
+               (!flows_ || !options_.onDemand ||
+                std::any_of(readers_.begin(), readers_.end(), [](const Reader* reader) { return reader->wants(); }));
+  // Until now the kernel's FIFO had to keep what came.
+  if (isReading_ && !was && options_.onDemand && filling_.front()->filled == 0) filling_.front()->enqueuedNs = monotonicNs();
+  return isReading_;
 }
 
 void Capture::onReady(int fd) {
@@ -281,7 +299,7 @@ void Capture::drain() {
 }
 
 void Capture::readIntoHead() {
-  while (enabled_ && !filling_.empty()) {
+  while (isToRead()) {
     CaptureBlock& block = *filling_.front();
     CpuAccess access(block, uapi::kSyncWrite);
     const ssize_t count = ::read(iio_.get(), block.memory.data() + block.filled, block.bytes - block.filled);
@@ -300,9 +318,8 @@ void Capture::completed(int status, uint64_t endedAtNs) {
   const BlockPtr block = filling_.front();
   filling_.pop_front();
   block->fence.close();
-  const uint64_t now = monotonicNs();
   // A fence that was over before it could be exported says nothing about when.
-  if (endedAtNs < block->enqueuedNs || endedAtNs > now || endedAtNs <= lastEndNs_) endedAtNs = now;
+  if (endedAtNs < block->enqueuedNs || endedAtNs <= lastEndNs_) endedAtNs = std::max(turnNs(), block->enqueuedNs);
   if (status < 0) {
     lastEndNs_ = endedAtNs;
     statistics_.sourceErrors++;
@@ -330,7 +347,7 @@ BlockRecord Capture::account(CaptureBlock& block, uint64_t endedAtNs) {
   record.sequence = sequence_++;
   record.epoch = epoch_;
   record.flags = kLossExact;
-  record.capturedAtNs = clockNs(CLOCK_REALTIME) - (monotonicNs() - endedAtNs);
+  record.capturedAtNs = realtimeOf(endedAtNs);
   if (!run_.isLossless && lastEndNs_ != 0 && block.enqueuedNs > lastEndNs_) {
     accountGap(block, block.enqueuedNs - lastEndNs_, record);
   }
@@ -342,6 +359,14 @@ BlockRecord Capture::account(CaptureBlock& block, uint64_t endedAtNs) {
   return record;
 }
 
+uint64_t Capture::realtimeOf(uint64_t monotonic) {
+  if (turnNs() - clocksReadNs_ >= kClockSkewNs) {
+    clocksReadNs_ = turnNs();
+    clockDifferenceNs_ = clockNs(CLOCK_REALTIME) - monotonicNs();
+  }
+  return monotonic + clockDifferenceNs_;
+}
+
 void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& record) {
   const double fifoNs = run_.samplingHz > 0 ? run_.fifoSets * 1e9 / run_.samplingHz : 0;
   if (static_cast<double>(gapNs) <= fifoNs) return;
@@ -349,7 +374,7 @@ void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& recor
   const bool lastIsKnown = std::exchange(lastTimestampIsKnown_, false);
   uint64_t count = 0;
   int64_t first = 0;
-  if (countIsKnown_ && readCounter(count)) {
+  if (countIsKnown_ && counter_.read(count)) {
     record.lostSets = count - lastCount_;
     lastCount_ = count;
   } else if (lastIsKnown && run_.samplingHz > 0 &&
@@ -363,15 +388,6 @@ void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& recor
   statistics_.overruns++;
   statistics_.gapNs += record.gapNs;
   statistics_.lostSets += record.lostSets;
-}
-
-bool Capture::readCounter(uint64_t& value) const {
-  if (!counter_) return false;
-  char text[32] = {};
-  if (::pread(counter_.get(), text, sizeof text - 1, 0) <= 0) return false;
-  char* end = nullptr;
-  value = std::strtoull(text, &end, 0);
-  return end != text;
 }
 
 bool Capture::readTimestamp(CaptureBlock& block, size_t offset, int64_t& value) const {

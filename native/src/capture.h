@@ -6,28 +6,16 @@
 #include <vector>
 
 #include "block.h"
+#include "block_frames.h"
 #include "clock.h"
 #include "fence.h"
+#include "loss_counter.h"
 #include "poller.h"
 #include "unique_fd.h"
 
 namespace iio_bridge {
 
 class Reader;
-
-/** What is known of a block beside its samples, as it goes over the wire: docs/EXTENSIONS.md. */
-struct BlockRecord {
-  uint64_t sequence = 0;
-  uint64_t capturedAtNs = 0;
-  uint64_t lostSets = 0;
-  uint64_t gapNs = 0;
-  uint32_t epoch = 0;
-  uint32_t flags = 0;
-} __attribute__((packed));
-static_assert(sizeof(BlockRecord) == 40);
-
-constexpr uint32_t kLossExact = 1;
-constexpr uint32_t kLossDropped = 2;
 
 /** What becomes of samples when every block waits for a reader. */
 enum class RingPolicy { kDropNewest, kDropOldest, kStop };
@@ -47,6 +35,7 @@ struct CaptureBlock : Block {
   bool retired = false;
   State state = State::kFree;
   Fence fence;
+  std::weak_ptr<const void> transfer;  // of the hardware of a link; while it is queued or under way
   size_t bytes = 0;         // to be filled
   size_t filled = 0;        // read() so far
   uint64_t enqueuedNs = 0;  // CLOCK_MONOTONIC; 0: when others were still waiting to be filled
@@ -100,6 +89,8 @@ class Capture : private PollClient {
     /** Where in a sample set its time stamp is, s64 little-endian in ns; -1: it has none. */
     int timestampOffset = -1;
     bool flows = false;
+    /** With read(): only while a reader waits. What comes meanwhile is for the kernel's FIFO to keep. */
+    bool onDemand = false;
     RingPolicy policy = RingPolicy::kDropNewest;
   };
 
@@ -169,22 +160,24 @@ class Capture : private PollClient {
   void end(CaptureBlock& block);
   void becomeFree(const BlockPtr& block);
   void replenish();
+  bool isToRead();
   bool makeRoom();
+  bool mayMeasure() const;
   void drain();
   void completeDone();
   void completed(int status, uint64_t endedAtNs);
   BlockRecord account(CaptureBlock& block, uint64_t endedAtNs);
+  uint64_t realtimeOf(uint64_t monotonic);
   void accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& record);
   void failed(int status);
   void halt();
   void readIntoHead();
-  bool readCounter(uint64_t& value) const;
   bool readTimestamp(CaptureBlock& block, size_t offset, int64_t& value) const;
   void noteLastTimestamp(CaptureBlock& block);
   void onReady(int fd) override;
 
   UniqueFd iio_;
-  UniqueFd counter_;
+  LossCounter counter_;
   Options options_;
   Run run_;
   SourceKind source_ = SourceKind::kDmabuf;
@@ -194,12 +187,16 @@ class Capture : private PollClient {
   bool enabled_ = false;
   bool faulted_ = false;
   bool halted_ = false;
+  bool isReading_ = false;
   std::vector<BlockPtr> blocks_;
   std::deque<BlockPtr> free_;     // of those that are to flow
   std::deque<BlockPtr> filling_;  // in the order in which the source will fill them
   std::vector<Reader*> readers_;
   size_t owned_ = 0;  // blocks that some reader brought along
   Clock::time_point retryAt_ = Clock::time_point::max();
+
+  uint64_t clocksReadNs_ = 0;
+  uint64_t clockDifferenceNs_ = 0;  // CLOCK_REALTIME less CLOCK_MONOTONIC
 
   uint32_t epoch_ = 0;
   uint64_t sequence_ = 0;

@@ -233,8 +233,6 @@ bool InEndpoint::close() {
       }
       cancel(**item);
     }
-    items_.clear();
-    next_ = 0;
   }
   // The file must not be closed with AIO pending on it: each request holds a reference, so the endpoint would stay open
   // and its DMABUF transfers queued.
@@ -245,6 +243,9 @@ bool InEndpoint::close() {
     ::ioctl(fd_.get(), uapi::kFfsFifoFlush);
     fd_.reset();
   }
+  // Not before: what they hold is the kernel's until the file is closed.
+  items_.clear();
+  next_ = 0;
   return true;
 }
 

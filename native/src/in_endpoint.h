@@ -39,6 +39,8 @@ class InEndpoint : private AioOwner, private PollClient {
   /** At once, or after the transfer that is queued of it. */
   void detach(int dmabuf);
 
+  /** Nothing is queued. */
+  bool isIdle() const { return items_.empty(); }
   /** Bytes of send() that the controller has not yet sent. */
   size_t unsentBytes() const { return unsentBytes_; }
 

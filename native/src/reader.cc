@@ -27,7 +27,14 @@ BlockRecord Reader::Entry::record() const {
   BlockRecord record = filled->record;
   record.lostSets += extraLost;
   if (dropped) record.flags |= kLossDropped;
+  if (!isExact) record.flags &= ~kLossExact;
   return record;
+}
+
+void Reader::Entry::addLost(uint64_t sets, bool isMeasured) {
+  extraLost += sets;
+  dropped = true;
+  isExact = isExact && isMeasured;
 }
 
 void Reader::offer(const FilledPtr& filled) {
@@ -35,13 +42,16 @@ void Reader::offer(const FilledPtr& filled) {
   if (held_ >= capture_.holdLimit(own())) {
     if (capture_.policy() != RingPolicy::kDropOldest || !dropOldest()) {
       statistics_.droppedBlocks++;
-      noteLost(filled->record.lostSets + filled->bytes / capture_.setBytes());
+      pending_.addLost(filled->record.lostSets + filled->bytes / capture_.setBytes(),
+                       (filled->record.flags & kLossExact) != 0);
       return;
     }
   }
   filled->holders++;
   held_++;
-  backlog_.push_back({filled, std::exchange(pendingLost_, 0), std::exchange(pendingDropped_, false)});
+  Entry entry = std::exchange(pending_, {});
+  entry.filled = filled;
+  backlog_.push_back(std::move(entry));
   serve();
 }
 
@@ -51,14 +61,7 @@ void Reader::trim() {
 }
 
 void Reader::noteUndelivered(uint64_t sets) {
-  if (backlog_.empty()) return noteLost(sets);
-  backlog_.front().extraLost += sets;
-  backlog_.front().dropped = true;
-}
-
-void Reader::noteLost(uint64_t sets) {
-  pendingLost_ += sets;
-  pendingDropped_ = true;
+  (backlog_.empty() ? pending_ : backlog_.front()).addLost(sets, true);
 }
 
 bool Reader::dropOldest() {
@@ -67,13 +70,9 @@ bool Reader::dropOldest() {
   Entry entry = std::move(*oldest);
   const auto next = backlog_.erase(oldest);
   statistics_.droppedBlocks++;
-  const uint64_t lost = entry.extraLost + entry.filled->record.lostSets + entry.filled->bytes / capture_.setBytes();
-  if (next == backlog_.end()) {
-    noteLost(lost);
-  } else {
-    next->extraLost += lost;
-    next->dropped = true;
-  }
+  const BlockRecord record = entry.record();
+  Entry& heir = next == backlog_.end() ? pending_ : *next;
+  heir.addLost(record.lostSets + entry.filled->bytes / capture_.setBytes(), (record.flags & kLossExact) != 0);
   release(entry);
   return true;
 }
@@ -83,8 +82,7 @@ void Reader::stopped() {
     release(backlog_.back());
     backlog_.pop_back();
   }
-  pendingLost_ = 0;
-  pendingDropped_ = false;
+  pending_ = {};
 }
 
 void Reader::release(Entry& entry) {
@@ -124,13 +122,19 @@ BlockPath Reader::pathOf(const CaptureBlock& block) {
 int Reader::transmit(std::vector<std::vector<uint8_t>> heads, const Entry& entry, size_t offset, size_t bytes,
                      bool isLast, std::function<void()> sent) {
   CaptureBlock& block = *entry.filled->block;
-  const bool byDmabuf = offset == 0 && attach(block) == 0;
-  if (!byDmabuf) {
+  // One endpoint at a time: a sync_file of a dmabuf holds the fences of all of them, so the later transfer would wait for the
+  // earlier one, of another client, and fail with it.
+  const bool byDmabuf = offset == 0 && attach(block) == 0 && block.transfer.expired();
+  std::shared_ptr<const void> hold;
+  if (byDmabuf) {
+    hold = std::make_shared<char>();
+    block.transfer = hold;
+  } else {
     const int error = block.map();
     if (error != 0) return error;
   }
   const auto sending = sending_.insert(sending_.end(), {entry.filled, isLast});
-  link_->sendBlock(std::move(heads), {entry.filled->block, offset, bytes, byDmabuf},
+  link_->sendBlock(std::move(heads), {entry.filled->block, offset, bytes, byDmabuf, std::move(hold)},
                    [this, sending, sent = std::move(sent)](int status) {
                      if (status != 0) return;
                      Entry done{sending->filled};

@@ -49,6 +49,8 @@ class Reader {
   void offer(const FilledPtr& filled);
   /** The source has failed with a negative errno; `block`: what was to be filled, where only one reader wanted it. */
   virtual void failed(int status, const CaptureBlock* block) = 0;
+  /** Whether a request waits for samples that have not been captured yet. */
+  virtual bool wants() const = 0;
   /** A block is no longer the capture's, and nobody holds it. */
   void forget(const CaptureBlock& block) { detach(block); }
   /** Gives up what it holds beyond its share, the oldest first. */
@@ -75,8 +77,11 @@ class Reader {
     FilledPtr filled;
     uint64_t extraLost = 0;
     bool dropped = false;
+    bool isExact = true;  // what is known of `extraLost`
 
     BlockRecord record() const;
+    /** Captured sets that the reader does not get are lost before this entry. */
+    void addLost(uint64_t sets, bool isMeasured);
   };
 
   /** Something has been added to `backlog_`. */
@@ -88,7 +93,7 @@ class Reader {
 
   Capture& capture() const { return capture_; }
   void release(Entry& entry);
-  /** The rest of an entry is not delivered: the record of the one that is delivered next says so. */
+  /** Captured sets that the reader does not get: the record of what is delivered next says so. */
   void noteUndelivered(uint64_t sets);
   /**
    * Sends `bytes` of the entry from `offset` on, behind `heads`; 0, or a negative errno where the block cannot be mapped.
@@ -119,16 +124,12 @@ class Reader {
     bool isLast;
   };
 
-  /** What is offered next comes after a loss. */
-  void noteLost(uint64_t sets);
-
   Capture& capture_;
   const Link* const opened_;  // to be compared only
   bool sinkByAio_;
   std::list<Sending> sending_;
   std::map<const CaptureBlock*, int> attached_;
-  uint64_t pendingLost_ = 0;
-  bool pendingDropped_ = false;
+  Entry pending_;  // without a block: what is lost before the next one
 };
 
 }  // namespace iio_bridge

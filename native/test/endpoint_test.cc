@@ -245,14 +245,14 @@ TEST_SUITE("OUT endpoint") {
           expected.insert(expected.end(), transfer.begin(), transfer.end());
           file.file->hostSends(std::move(transfer));
         }
-        if (random() % 2 == 0) endpoint.arm();
+        if (random() % 2 == 0) endpoint.arm(nullptr);
         if (kernel.heldCompletions() > 0) kernel.deliver(random() % kernel.heldCompletions());
         if (random() % 2 == 0) aio.reap();
       }
       kernel.holdCompletions(false);
       for (int i = 0; i < 200; i++) {
         aio.reap();
-        endpoint.arm();
+        endpoint.arm(nullptr);
       }
       CHECK(file.file->hostUnsent() == 0);
       CHECK(received == expected);

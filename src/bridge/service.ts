@@ -110,6 +110,7 @@ export class Service {
     }
     const plane = DataPlane.start();
     this.#undo.push(() => plane.close());
+    await plane.tune(config.dataplane);
     const claims = new BufferClaims();
     const memory = new BlockMemory({ ...config, stream }, allocator);
     const inputs: InputEnvironment = {
@@ -122,8 +123,10 @@ export class Service {
       buffers: new Buffers(claims),
       sharedBuffers: new SharedBuffers({
         claims,
-        memory,
-        openSampleIo: (fd) => plane.openSampleIo(fd),
+        inputs,
+        ring: config.stream.ring,
+        policy: config.stream.policy,
+        outputs: { ...inputs, dataPlane: plane },
         demux: config.protocol.demux,
       }),
       timeouts: new ClientTimeouts(),
