@@ -13,6 +13,7 @@ export { type Logger, silentLogger } from './core/logger.js';
 export type { RxBlock, SampleArray } from './core/rx-block.js';
 export type { RxStatistics, RxStream, RxStreamOptions } from './core/rx-stream.js';
 export type { UsbContextInfo } from './usb/usb-discovery.js';
+export { UsbTransport } from './usb/usb-transport.js';
 
 /**
  * Opens the context that a URI names: `usb:` (the only one plugged in), `usb:BUS.ADDRESS`, `usb:BUS.ADDRESS.INTERFACE` or

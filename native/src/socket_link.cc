@@ -15,6 +15,9 @@ namespace {
 constexpr size_t kReceiveBytes = 64 * 1024;
 constexpr size_t kPiecesAtOnce = 64;
 
+// A header and the length of what follows.
+constexpr size_t kRequestBytes = 16;
+
 }  // namespace
 
 void SocketLink::send(std::vector<uint8_t> bytes) {
@@ -24,12 +27,11 @@ void SocketLink::send(std::vector<uint8_t> bytes) {
   flush();
 }
 
-void SocketLink::sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) {
+void SocketLink::sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) {
   if (closing()) return;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&header);
   Item& item = items_.emplace_back();
-  item.bytes.assign(bytes, bytes + sizeof header);
-  item.block = std::move(block);
+  for (const auto& head : heads) item.bytes.insert(item.bytes.end(), head.begin(), head.end());
+  item.part = std::move(part);
   item.sent = std::move(sent);
   flush();
 }
@@ -38,15 +40,19 @@ void SocketLink::sendBlock(const FrameHeader& header, std::shared_ptr<Block> blo
  * The client counts on every byte that a header has announced, so a block that has begun to leave goes on, out of memory
  * that only this link knows any more: at most one block per link. One that has not begun is forgotten with its header.
  */
-void SocketLink::abandon(const Block& block) {
+bool SocketLink::abandon(const Block& block) {
+  bool isFree = true;
   for (auto item = items_.begin(); item != items_.end();) {
-    if (item->block.get() != &block) {
+    if (item->part.block.get() != &block) {
       ++item;
       continue;
     }
     item->sent = nullptr;
-    item = item->taken == 0 ? items_.erase(item) : std::next(item);
+    const bool hasBegun = item->taken > 0;
+    isFree = isFree && !hasBegun;
+    item = hasBegun ? std::next(item) : items_.erase(item);
   }
+  return isFree;
 }
 
 void SocketLink::collect(Poller& poller) {
@@ -61,10 +67,22 @@ void SocketLink::onReady(int) {
 
 void SocketLink::receive() {
   std::array<uint8_t, kReceiveBytes> piece;
-  const ssize_t count = ::recv(socket_.get(), piece.data(), piece.size(), MSG_DONTWAIT);
-  if (count > 0) {
-    received(piece.data(), static_cast<size_t>(count));
-  } else if (count == 0) {
+  std::array<iovec, 2> places{};
+  size_t count = 0;
+  uint8_t* const place = payload() != nullptr ? payload()->place(0) : nullptr;
+  const size_t direct = place != nullptr ? payload()->left() : 0;
+  if (direct > 0) places[count++] = {place, direct};
+  // Behind a payload comes the next request, and behind that another payload, which would have to be copied.
+  places[count++] = {piece.data(), direct > 0 ? kRequestBytes : piece.size()};
+  msghdr message{};
+  message.msg_iov = places.data();
+  message.msg_iovlen = count;
+  const ssize_t taken = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
+  if (taken > 0) {
+    const size_t bytes = static_cast<size_t>(taken);
+    if (direct > 0) received(place, std::min(bytes, direct));
+    if (bytes > direct && !closing()) received(piece.data(), bytes - direct);
+  } else if (taken == 0) {
     clientDone();
   } else if (errno != EAGAIN && errno != EINTR) {
     close(-errno);
@@ -86,10 +104,11 @@ bool SocketLink::sendSome() {
   for (auto item = items_.begin(); item != items_.end() && count + 2 <= pieces.size(); ++item) {
     const size_t head = item->bytes.size();
     if (item->taken < head) pieces[count++] = {item->bytes.data() + item->taken, head - item->taken};
-    if (!item->block) continue;
-    if (!item->access) item->access = CpuAccess(*item->block, uapi::kSyncRead);
+    const BlockPart& part = item->part;
+    if (!part.block) continue;
+    if (!item->access) item->access = CpuAccess(*part.block, uapi::kSyncRead);
     const size_t begin = item->taken > head ? item->taken - head : 0;
-    pieces[count++] = {item->block->memory.data() + begin, item->block->bytes - begin};
+    pieces[count++] = {part.block->memory.data() + part.offset + begin, part.bytes - begin};
   }
   msghdr message{};
   message.msg_iov = pieces.data();
@@ -109,7 +128,7 @@ void SocketLink::taken(size_t bytes) {
     const size_t step = std::min(bytes, first.length() - first.taken);
     first.taken += step;
     bytes -= step;
-    if (!first.block) unsentBytes_ -= step;
+    if (!first.part.block) unsentBytes_ -= step;
     if (first.taken < first.length()) return;
     const auto sent = std::move(first.sent);
     items_.pop_front();

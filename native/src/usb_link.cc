@@ -12,24 +12,38 @@ void UsbLink::send(std::vector<uint8_t> bytes) {
   if (!closing() && !bytes.empty()) in_.send(std::move(bytes));
 }
 
-void UsbLink::sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) {
-  if (closing()) return;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&header);
-  in_.sendBlock({bytes, bytes + sizeof header}, std::move(block), std::move(sent));
+void UsbLink::sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) {
+  if (!closing()) in_.sendBlock(std::move(heads), std::move(part), std::move(sent));
+}
+
+int UsbLink::attachReceiver(int dmabuf) {
+  const int error = out_.attach(dmabuf);
+  if (error == 0) receiveExactly();
+  return error;
+}
+
+size_t UsbLink::receiveByHardware(const std::shared_ptr<Payload>& payload) {
+  if (!payload->isAttached) return 0;
+  payload->byHardware = true;
+  const size_t bytes = out_.receiveByDma(payload->block, payload->length,
+                                         [this, payload](int status) { receivedByHardware(*payload, status); });
+  if (bytes == 0) payload->byHardware = false;
+  return bytes;
 }
 
 void UsbLink::collect(Poller& poller) {
   in_.collect(poller);
+  out_.collect(poller);
   resume();
 }
 
 void UsbLink::resume() {
-  if (!closing() && wantsMore()) out_.arm();
+  if (!closing() && wantsMore()) out_.arm(payload());
 }
 
 void UsbLink::stop() {
   in_.stop(reason() != 0);
-  out_.stop();
+  out_.stop(reason() != 0);
 }
 
 bool UsbLink::closeFiles() {

@@ -13,16 +13,22 @@ class UsbLink : public Link {
   UsbLink(Aio& aio, UniqueFd in, UniqueFd out, size_t packetBytes);
 
   void send(std::vector<uint8_t> bytes) override;
-  void sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) override;
-  void abandon(const Block& block) override { in_.abandon(block); }
+  void sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) override;
+  bool abandon(const Block& block) override {
+    in_.abandon(block);
+    return true;
+  }
   int attach(int dmabuf) override { return in_.attach(dmabuf); }
   void detach(int dmabuf) override { in_.detach(dmabuf); }
+  int attachReceiver(int dmabuf) override;
+  void detachReceiver(const std::shared_ptr<Block>& block) override { out_.detach(block); }
   SinkKind mappedSink() const override { return SinkKind::kAio; }
   void collect(Poller& poller) override;
   void busGone() override { close(-ESHUTDOWN); }
 
  private:
   size_t unsentBytes() const override { return in_.unsentBytes(); }
+  size_t receiveByHardware(const std::shared_ptr<Payload>& payload) override;
   void resume();
   void stop() override;
   bool closeFiles() override;
