@@ -1,0 +1,68 @@
+/** What libiio's programs print, as lines that can be compared. */
+
+/** One line per device, channel, and attribute of a device; without the document type, which the client's library writes. */
+export function xmlLines(xml: string): string[] {
+  return xml
+    .replace(/<!DOCTYPE.*?\]>/s, '')
+    .replaceAll('><', '>\n<')
+    .replace(/<channel [^>]*[^/]>\n(?:(?!<\/channel>).*\n)*<\/channel>/g, (channel) => channel.replaceAll('\n', ''))
+    .split('\n');
+}
+
+/** Conversions that depend on when they are asked for. */
+const MOVING_DEVICE = { name: 'iio-sim-mixed', label: 'simulated ADC, mixed widths' };
+
+/** Replaces values that are another one each time, whoever is asked. */
+export function withoutMovingValues(lines: readonly string[]): string[] {
+  let isMoving = false;
+  return lines.map((line) => {
+    if (/^\t\S/.test(line)) {
+      isMoving = line.includes(MOVING_DEVICE.name);
+    }
+    const still = line.replace(/(data_available(?: value: |', value :'))\d+/, '$1N');
+    if (line.startsWith(`dev '${MOVING_DEVICE.label}'`)) {
+      return still.replace(/(attr 'raw', value ').*'/, "$1N'");
+    }
+    return isMoving ? still.replace(/(raw value: ).*/, '$1N') : still;
+  });
+}
+
+/** A block of lines that belongs to one channel without a place in the buffer. */
+interface ChannelBlock {
+  readonly key: string;
+  readonly lines: string[];
+}
+
+/** The first line of such a block in iio_info, iio_genxml and iio_attr, with what it is to be sorted by. */
+const BLOCK_START =
+  /^\t\t\t(\S+):\s+\((?!.*index:)|^<channel (?!.*<scan-element)(.*)|^(dev '[^']*', channel '[^']*' \([a-z]+\))/;
+/** A further line of it; only iio_info has them. */
+const BLOCK_REST = /^\t\t\t(?!\S+:\s+\()/;
+
+/** Channels without a place in the buffer have no promised order: puts each run of them in one. */
+export function sortUnindexedChannels(lines: readonly string[]): string[] {
+  const sorted: string[] = [];
+  let run: ChannelBlock[] = [];
+  const endRun = () => {
+    sorted.push(...run.sort((a, b) => compare(a.key, b.key)).flatMap((block) => block.lines));
+    run = [];
+  };
+  for (const line of lines) {
+    const start = BLOCK_START.exec(line);
+    const block = run.at(-1);
+    if (start !== null) {
+      run.push({ key: start[0], lines: [line] });
+    } else if (block !== undefined && BLOCK_REST.test(line)) {
+      block.lines.push(line);
+    } else {
+      endRun();
+      sorted.push(line);
+    }
+  }
+  endRun();
+  return sorted;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}
