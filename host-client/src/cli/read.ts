@@ -1,8 +1,14 @@
-import { open } from 'node:fs/promises';
-import type { Context } from '../core/context.js';
-import type { RxStatistics, RxStream } from '../core/rx-stream.js';
+import { IioError } from '@iio-bridge/protocol';
+import type { Command } from 'commander';
+import type { Context, RxStatistics } from '../index.js';
+import type { Interruption } from './interruption.js';
+import { openContext, type StreamCommandOptions, timeoutOf, withStreamOptions } from './options.js';
+import { megabytes, print, showProgress, toJson } from './output.js';
+import { fileSink, standardOutput } from './sink.js';
 
-const PROGRESS_INTERVAL_MS = 500;
+interface ReadCommandOptions extends StreamCommandOptions {
+  readonly output?: string;
+}
 
 export interface ReadOptions {
   readonly device: string;
@@ -27,10 +33,43 @@ export interface ReadSummary extends RxStatistics {
   readonly seconds: number;
 }
 
-/** Where samples go. Owns the file, if it is one. */
-interface Sink extends AsyncDisposable {
-  /** Resolves when the bytes may be overwritten: to false if nobody wants more. */
-  write(bytes: Uint8Array): Promise<boolean>;
+export function addReadCommand(program: Command, interruption: Interruption): void {
+  withStreamOptions(program.command('read'), 'read')
+    .description('stream raw samples to standard output or a file; channels default to all of the buffer')
+    .argument('<device>', 'id, name or label')
+    .argument('[channel...]', 'ids, names or labels')
+    .option('-o, --output <file>', 'write there; with --json the summary then goes to standard output')
+    .action((device: string, channels: string[], options: ReadCommandOptions) =>
+      runRead(device, channels, options, interruption),
+    );
+}
+
+async function runRead(
+  device: string,
+  channels: readonly string[],
+  options: ReadCommandOptions,
+  interruption: Interruption,
+): Promise<void> {
+  if (options.output === undefined && process.stdout.isTTY) {
+    throw new IioError('USAGE', 'raw samples would garble the terminal: redirect standard output or give -o FILE');
+  }
+  await using context = await openContext(options, interruption);
+  const summary = await read(context, {
+    device,
+    channels,
+    samplesPerBlock: Math.min(options.bufferSize, options.samples || options.bufferSize),
+    blocks: options.blocks,
+    samples: options.samples === 0 ? undefined : options.samples,
+    output: options.output,
+    timeoutMs: timeoutOf(options),
+    signal: interruption.signal,
+  });
+  const text = options.json === true ? toJson(summary) : formatSummary(summary);
+  if (options.json === true && options.output !== undefined) {
+    await print(text);
+  } else {
+    process.stderr.write(text);
+  }
 }
 
 /** Streams raw sample sets, as the device stores them, to a file or standard output. */
@@ -45,7 +84,13 @@ export async function read(context: Context, options: ReadOptions): Promise<Read
     signal,
     ...(channels.length === 0 ? {} : { channels }),
   });
-  const stopProgress = showProgress(stream);
+  const stopProgress = showProgress(() => {
+    const { blocks: arrived, bytes, bytesPerSecond, inFlight, held } = stream.statistics;
+    return (
+      `${arrived} blocks, ${megabytes(bytes)} MB, ${megabytes(bytesPerSecond)} MB/s, ` +
+      `${inFlight} in flight, ${held} held`
+    );
+  });
   let samplesWritten = 0;
   try {
     for await (using block of stream) {
@@ -79,57 +124,4 @@ export function formatSummary(summary: ReadSummary): string {
     `${samplesWritten} samples of ${channels.join(', ')} (${megabytes(samplesWritten * sampleBytes)} MB) ` +
     `in ${seconds.toFixed(2)} s, ${megabytes(bytesPerSecond)} MB/s\n`
   );
-}
-
-async function fileSink(path: string): Promise<Sink> {
-  const file = await open(path, 'w');
-  return {
-    write: async (bytes) => {
-      for (let at = 0; at < bytes.length; ) {
-        at += (await file.write(bytes, at)).bytesWritten;
-      }
-      return true;
-    },
-    [Symbol.asyncDispose]: () => file.close(),
-  };
-}
-
-function standardOutput(): Sink {
-  return {
-    write: (bytes) =>
-      new Promise((resolve, reject) => {
-        process.stdout.write(bytes, (error) => {
-          if (error === null || error === undefined) {
-            resolve(true);
-          } else if ('code' in error && error.code === 'EPIPE') {
-            resolve(false);
-          } else {
-            reject(error);
-          }
-        });
-      }),
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  };
-}
-
-/** A line that renews itself, only where a person can see it. */
-function showProgress(stream: RxStream): () => void {
-  if (!process.stderr.isTTY) {
-    return () => {};
-  }
-  const timer = setInterval(() => {
-    const { blocks, bytes, bytesPerSecond, inFlight, held } = stream.statistics;
-    process.stderr.write(
-      `\r${blocks} blocks, ${megabytes(bytes)} MB, ${megabytes(bytesPerSecond)} MB/s, ` +
-        `${inFlight} in flight, ${held} held\x1b[K`,
-    );
-  }, PROGRESS_INTERVAL_MS);
-  return () => {
-    clearInterval(timer);
-    process.stderr.write('\r\x1b[K');
-  };
-}
-
-function megabytes(bytes: number): string {
-  return (bytes / 1e6).toFixed(1);
 }
