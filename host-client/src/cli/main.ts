@@ -6,6 +6,7 @@ import { EXIT } from './exit-codes.js';
 import { addInfoCommand } from './info.js';
 import { Interruption } from './interruption.js';
 import { addReadCommand } from './read.js';
+import { addRecordCommand } from './record.js';
 import { remedyFor } from './remedies.js';
 import { addScanCommand } from './scan.js';
 
@@ -22,6 +23,7 @@ function buildProgram(interruption: Interruption): Command {
   addInfoCommand(program, interruption);
   addAttrCommand(program, interruption);
   addReadCommand(program, interruption);
+  addRecordCommand(program, interruption);
   return program;
 }
 

@@ -89,10 +89,11 @@ export class RecordingWriter implements AsyncDisposable {
       if (this.#part !== undefined && this.#part.sets >= setsPerPart) {
         await this.#closePart();
       }
-      const isNew = this.#part === undefined;
-      this.#part ??= await this.#openPart();
-      if (isNew || isDiscontinuous) {
-        this.#beginCapture(this.#part, startNs === undefined ? undefined : startNs + this.#durationNs(done));
+      const at = startNs === undefined ? undefined : startNs + this.#durationNs(done);
+      if (this.#part === undefined) {
+        this.#part = await this.#openPart(at);
+      } else if (isDiscontinuous) {
+        this.#beginCapture(this.#part, at);
       }
       if (isDiscontinuous && gap !== undefined) {
         this.#annotate(this.#part, gap);
@@ -110,7 +111,7 @@ export class RecordingWriter implements AsyncDisposable {
   /** Completes the files. A recording without a sample is one, too. */
   async close(): Promise<void> {
     if (this.#parts.length === 0) {
-      this.#part = await this.#openPart();
+      this.#part = await this.#openPart(undefined);
     }
     await this.#closePart();
   }
@@ -119,7 +120,7 @@ export class RecordingWriter implements AsyncDisposable {
     return this.close();
   }
 
-  async #openPart(): Promise<Part> {
+  async #openPart(startNs: bigint | undefined): Promise<Part> {
     const { path, setsPerPart, force } = this.#options;
     const index = this.#parts.length;
     const name = setsPerPart === undefined ? path : `${path}-${index}`;
@@ -127,15 +128,12 @@ export class RecordingWriter implements AsyncDisposable {
     const part: Part = { path: name, index, file, captures: [], annotations: [], sets: 0 };
     this.#parts.push(name);
     this.#part = part;
+    this.#beginCapture(part, startNs);
     await this.#save(part);
     return part;
   }
 
   #beginCapture({ captures, sets }: Part, startNs: bigint | undefined): void {
-    const before = captures.at(-1);
-    if (before?.['core:sample_start'] === sets) {
-      captures.pop();
-    }
     captures.push({
       'core:sample_start': sets,
       'core:global_index': this.#globalIndex,
