@@ -11,13 +11,20 @@ interface AttrOptions extends CommonOptions {
   readonly bufferAttr?: true;
   readonly debugAttr?: true;
   readonly contextAttr?: true;
+  readonly eventAttr?: true;
   readonly inputChannel?: true;
   readonly outputChannel?: true;
   readonly buffer?: number;
   readonly quiet?: true;
 }
 
-type Kind = 'device' | 'channel' | 'buffer' | 'debug' | 'context';
+type Kind = 'device' | 'channel' | 'buffer' | 'debug' | 'event' | 'context';
+
+/** How many names lead to an attribute. */
+const NAMES = { device: 2, channel: 3, buffer: 2, debug: 2, event: 3, context: 1 } as const satisfies Record<
+  Kind,
+  number
+>;
 
 /** Something with a value: an attribute of the server, or of the context, which are constants. */
 type Readable = Pick<Attribute, 'path' | 'read'> & Partial<Pick<Attribute, 'write'>>;
@@ -33,7 +40,7 @@ export function addAttrCommand(program: Command, interruption: Interruption): vo
     .description('print attributes, after writing a value if one is given; a name left out, or with * or ?, may be any')
     .usage(
       '[options] [-d] [device] [attribute] [value]\n' +
-        '       iio-client attr [options] -c [device] [channel] [attribute] [value]\n' +
+        '       iio-client attr [options] -c|-E [device] [channel] [attribute] [value]\n' +
         '       iio-client attr [options] -B|-D [device] [attribute] [value]\n' +
         '       iio-client attr [options] -C [attribute]',
     )
@@ -42,9 +49,10 @@ export function addAttrCommand(program: Command, interruption: Interruption): vo
     .option('-c, --channel-attr', 'attributes of channels')
     .option('-B, --buffer-attr', 'attributes of buffers')
     .option('-D, --debug-attr', 'debug attributes')
+    .option('-E, --event-attr', 'attributes of events: what switches them on, thresholds')
     .option('-C, --context-attr', 'attributes of the context; they cannot be written')
-    .option('-i, --input-channel', 'with -c: input channels only')
-    .option('-o, --output-channel', 'with -c: output channels only')
+    .option('-i, --input-channel', 'with -c and -E: input channels only')
+    .option('-o, --output-channel', 'with -c and -E: output channels only')
     .option('--buffer <index>', 'with -B: this buffer only', wholeNumber)
     .option('-q, --quiet', 'print values only')
     .action((words: string[], options: AttrOptions) => runAttr(words, options, interruption));
@@ -52,7 +60,7 @@ export function addAttrCommand(program: Command, interruption: Interruption): vo
 
 async function runAttr(words: readonly string[], options: AttrOptions, interruption: Interruption): Promise<void> {
   const kind = kindOf(options);
-  const names = kind === 'channel' ? 3 : kind === 'context' ? 1 : 2;
+  const names = NAMES[kind];
   if (words.length > (kind === 'context' ? names : names + 1)) {
     throw usageError(`too many words: ${words.join(' ')}`);
   }
@@ -75,17 +83,17 @@ async function runAttr(words: readonly string[], options: AttrOptions, interrupt
 }
 
 function kindOf(options: AttrOptions): Kind {
-  const { deviceAttr, channelAttr, bufferAttr, debugAttr, contextAttr } = options;
-  const flags = {
-    device: deviceAttr,
-    channel: channelAttr,
-    buffer: bufferAttr,
-    debug: debugAttr,
-    context: contextAttr,
+  const flags: Record<Kind, true | undefined> = {
+    device: options.deviceAttr,
+    channel: options.channelAttr,
+    buffer: options.bufferAttr,
+    debug: options.debugAttr,
+    event: options.eventAttr,
+    context: options.contextAttr,
   };
-  const kinds = (['device', 'channel', 'buffer', 'debug', 'context'] as const).filter((kind) => flags[kind] === true);
+  const kinds = (['device', 'channel', 'buffer', 'debug', 'event', 'context'] as const).filter((kind) => flags[kind]);
   if (kinds.length > 1) {
-    throw usageError('only one of -d, -c, -B, -D and -C can be given');
+    throw usageError('only one of -d, -c, -B, -D, -E and -C can be given');
   }
   return kinds[0] ?? 'device';
 }
@@ -128,7 +136,7 @@ function select(context: Context, kind: Kind, names: readonly string[], options:
     ? context.devices.filter(({ id, name, label }) => [id, name, label].some((key) => matches(key, deviceName)))
     : [context.device(deviceName)];
   const owners = devices.flatMap((device) => ownersOf(device, kind, rest, options));
-  const attributeName = kind === 'channel' ? rest[1] : rest[0];
+  const attributeName = rest[NAMES[kind] - 2];
   const attributes = owners.flatMap((owner) => selectMap(owner, attributeName, (name) => owner.get(name)));
   const where = devices.map(({ id, name }) => name ?? id).join(', ') || context.uri;
   const known = [...new Set(owners.flatMap((owner) => [...owner.keys()]))];
@@ -158,7 +166,12 @@ function ownersOf(
         ? device.buffers.map(({ attributes }) => attributes)
         : [device.buffer(options.buffer).attributes];
     case 'channel':
-      return channelsOf(device, names[0], options);
+      return channelsOf(device, names[0], options).map(({ attributes }) => attributes);
+    case 'event':
+      return [
+        ...(isPattern(names[0]) ? [device.eventAttributes] : []),
+        ...channelsOf(device, names[0], options).map(({ eventAttributes }) => eventAttributes),
+      ];
   }
 }
 
@@ -167,12 +180,11 @@ function channelsOf(device: Device, channelName: string | undefined, options: At
   const direction: Direction | undefined =
     inputChannel === outputChannel ? undefined : inputChannel === true ? 'in' : 'out';
   if (!isPattern(channelName)) {
-    return [device.channel(channelName, direction).attributes];
+    return [device.channel(channelName, direction)];
   }
   return device.channels
     .filter((channel) => direction === undefined || channel.direction === direction)
-    .filter(({ description: { id, name, label } }) => [id, name, label].some((key) => matches(key, channelName)))
-    .map(({ attributes }) => attributes);
+    .filter(({ description: { id, name, label } }) => [id, name, label].some((key) => matches(key, channelName)));
 }
 
 function selectMap<T>(

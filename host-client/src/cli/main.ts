@@ -2,17 +2,41 @@
 import { IioError } from '@iio-bridge/protocol';
 import { Command, CommanderError } from 'commander';
 import { addAttrCommand } from './attr.js';
+import { addBenchCommand } from './bench.js';
+import { addEventsCommand } from './events.js';
 import { EXIT } from './exit-codes.js';
 import { addInfoCommand } from './info.js';
 import { Interruption } from './interruption.js';
+import { addPlayCommand } from './play.js';
 import { addReadCommand } from './read.js';
 import { addRecordCommand } from './record.js';
+import { addRegCommand } from './reg.js';
 import { remedyFor } from './remedies.js';
 import { addScanCommand } from './scan.js';
+import { addTrigCommand } from './trig.js';
+import { VERSION } from './version.js';
+import { addWatchCommand } from './watch.js';
+import { addWriteCommand } from './write.js';
+
+/** In the order of the help. */
+const COMMANDS = [
+  addInfoCommand,
+  addAttrCommand,
+  addReadCommand,
+  addWriteCommand,
+  addRecordCommand,
+  addPlayCommand,
+  addWatchCommand,
+  addBenchCommand,
+  addEventsCommand,
+  addRegCommand,
+  addTrigCommand,
+];
 
 function buildProgram(interruption: Interruption): Command {
   const program = new Command('iio-client')
     .description('Talks to IIO devices over USB and TCP: iio-bridge, and any iiod.')
+    .version(VERSION)
     .exitOverride()
     .addHelpText(
       'after',
@@ -20,10 +44,9 @@ function buildProgram(interruption: Interruption): Command {
         '130 interrupted (SIGINT), 143 terminated (SIGTERM).',
     );
   addScanCommand(program);
-  addInfoCommand(program, interruption);
-  addAttrCommand(program, interruption);
-  addReadCommand(program, interruption);
-  addRecordCommand(program, interruption);
+  for (const add of COMMANDS) {
+    add(program, interruption);
+  }
   return program;
 }
 
@@ -34,8 +57,9 @@ function explain(error: unknown): string {
   if (!(error instanceof IioError)) {
     return String(error);
   }
+  const { code, message } = error;
   const remedy = remedyFor(error);
-  return `${error.message} (${error.code})${remedy === undefined ? '' : `; ${remedy}`}`;
+  return `${message}${message.includes(code) ? '' : ` (${code})`}${remedy === undefined ? '' : `; ${remedy}`}`;
 }
 
 async function main(): Promise<number> {

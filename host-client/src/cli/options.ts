@@ -1,6 +1,6 @@
-import { IioError } from '@iio-bridge/protocol';
-import { type Command, InvalidArgumentError } from 'commander';
-import { Context, DEFAULT_TIMEOUT_MS, type Logger } from '../index.js';
+import { IioError, RING_POLICIES, type RingPolicy } from '@iio-bridge/protocol';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { Context, DEFAULT_TIMEOUT_MS, type Device, type Logger, type RxStreamOptions } from '../index.js';
 import type { Interruption } from './interruption.js';
 
 /** Sample sets; libiio's programs have 256, which is slow where every block is a round trip. */
@@ -20,6 +20,15 @@ export interface StreamCommandOptions extends CommonOptions {
   readonly bufferSize: number;
   readonly samples: number;
   readonly blocks: number;
+  readonly trigger?: string;
+}
+
+/** Of every command that captures. */
+export interface CaptureCommandOptions extends StreamCommandOptions {
+  readonly ring?: RxStreamOptions['ring'];
+  readonly policy?: RingPolicy;
+  readonly share?: true;
+  readonly reconnect?: true;
 }
 
 export function withCommonOptions(command: Command): Command {
@@ -39,7 +48,41 @@ export function withStreamOptions(command: Command, verb: string): Command {
   return withCommonOptions(command)
     .option('-b, --buffer-size <samples>', 'sample sets per block', positiveNumber, DEFAULT_SAMPLES_PER_BLOCK)
     .option('-s, --samples <count>', `sample sets to ${verb} in all, 0 for no end`, wholeNumber, 0)
+    .option('-t, --trigger <name>', 'assign this trigger first')
     .option('--blocks <count>', 'blocks in circulation', positiveNumber, DEFAULT_BLOCKS);
+}
+
+export function withCaptureOptions(command: Command, verb: string): Command {
+  return withStreamOptions(command, verb)
+    .option('--reconnect', 'go on when the context is lost and comes back')
+    .addOption(
+      bridgeOption('--ring <size>', 'capture ahead, up to 500ms, 2s, or bytes such as 64M').argParser(ringSize),
+    )
+    .addOption(bridgeOption('--policy <what>', 'gives way when the ring is full').choices(RING_POLICIES))
+    .addOption(bridgeOption('--share', 'join those who stream from the device already'));
+}
+
+function bridgeOption(flags: string, description: string): Option {
+  return new Option(flags, description).helpGroup('With iio-bridge:');
+}
+
+/** What a capture needs of the command line. `channels`: none for all. */
+export function captureOptions(
+  options: CaptureCommandOptions,
+  channels: readonly string[],
+  signal: AbortSignal,
+): RxStreamOptions {
+  const { bufferSize, samples, blocks, ring, policy, share } = options;
+  return {
+    ...(channels.length === 0 ? {} : { channels }),
+    samplesPerBlock: Math.min(bufferSize, samples || bufferSize),
+    blocks,
+    timeoutMs: timeoutOf(options),
+    signal,
+    ...(ring === undefined ? {} : { ring }),
+    ...(policy === undefined ? {} : { policy }),
+    ...(share === undefined ? {} : { share }),
+  };
 }
 
 export function wholeNumber(text: string): number {
@@ -80,6 +123,14 @@ export function byteSize(text: string): number {
   return size;
 }
 
+/** Time (`500ms`, `2s`) or bytes. */
+function ringSize(text: string): NonNullable<RxStreamOptions['ring']> {
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s)$/.exec(text) ?? [];
+  return digits === undefined
+    ? { bytes: byteSize(text) }
+    : { ms: Math.max(1, Math.round(Number(digits) * (unit === 's' ? 1000 : 1))) };
+}
+
 /** An option that may be given several times. */
 export function collect(text: string, earlier: readonly string[] = []): readonly string[] {
   return [...earlier, text];
@@ -96,8 +147,25 @@ export function warn(text: string): void {
   process.stderr.write(`iio-client: ${text}\n`);
 }
 
-export function openContext(options: CommonOptions, { signal }: Interruption): Promise<Context> {
-  return Context.open(options.uri, { timeoutMs: timeoutOf(options), logger: stderrLogger(options), signal });
+export function openContext(
+  options: CommonOptions & Pick<CaptureCommandOptions, 'reconnect'>,
+  { signal }: Interruption,
+): Promise<Context> {
+  const { uri, reconnect = false } = options;
+  return Context.open(uri, { timeoutMs: timeoutOf(options), logger: stderrLogger(options), signal, reconnect });
+}
+
+/** @throws IioError `NO_DEVICE`, and what assigning the trigger gives */
+export async function deviceForStream(
+  context: Context,
+  name: string,
+  { trigger }: Pick<StreamCommandOptions, 'trigger'>,
+): Promise<Device> {
+  const device = context.device(name);
+  if (trigger !== undefined) {
+    await device.setTrigger(trigger);
+  }
+  return device;
 }
 
 /** For work that has no use for the signal itself: an interruption closes the context, and so ends what waits. */

@@ -1,26 +1,20 @@
-import { IioError } from '@iio-bridge/protocol';
 import type { Command } from 'commander';
-import type { Context, RxStatistics } from '../index.js';
+import type { Device, RxStatistics, RxStreamOptions } from '../index.js';
 import type { Interruption } from './interruption.js';
-import { openContext, type StreamCommandOptions, timeoutOf, withStreamOptions } from './options.js';
+import {
+  type CaptureCommandOptions,
+  captureOptions,
+  deviceForStream,
+  openContext,
+  usageError,
+  withCaptureOptions,
+} from './options.js';
 import { megabytes, print, showProgress, toJson } from './output.js';
+import { channelIds } from './selection.js';
 import { fileSink, standardOutput } from './sink.js';
 
-interface ReadCommandOptions extends StreamCommandOptions {
+interface ReadCommandOptions extends CaptureCommandOptions {
   readonly output?: string;
-}
-
-export interface ReadOptions {
-  readonly device: string;
-  readonly channels: readonly string[];
-  readonly samplesPerBlock: number;
-  readonly blocks: number;
-  /** Sample sets to read in all; `undefined` reads until the signal. */
-  readonly samples: number | undefined;
-  /** A file to write to; `undefined` is standard output. */
-  readonly output: string | undefined;
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
 }
 
 /** What `read` did; the form that `--json` prints. */
@@ -34,7 +28,7 @@ export interface ReadSummary extends RxStatistics {
 }
 
 export function addReadCommand(program: Command, interruption: Interruption): void {
-  withStreamOptions(program.command('read'), 'read')
+  withCaptureOptions(program.command('read'), 'read')
     .description('stream raw samples to standard output or a file; channels default to all of the buffer')
     .argument('<device>', 'id, name or label')
     .argument('[channel...]', 'ids, names or labels')
@@ -51,19 +45,14 @@ async function runRead(
   interruption: Interruption,
 ): Promise<void> {
   if (options.output === undefined && process.stdout.isTTY) {
-    throw new IioError('USAGE', 'raw samples would garble the terminal: redirect standard output or give -o FILE');
+    throw usageError('raw samples would garble the terminal: redirect standard output or give -o FILE');
   }
   await using context = await openContext(options, interruption);
-  const summary = await read(context, {
-    device,
-    channels,
-    samplesPerBlock: Math.min(options.bufferSize, options.samples || options.bufferSize),
-    blocks: options.blocks,
-    samples: options.samples === 0 ? undefined : options.samples,
-    output: options.output,
-    timeoutMs: timeoutOf(options),
-    signal: interruption.signal,
-  });
+  const summary = await read(
+    await deviceForStream(context, device, options),
+    captureOptions(options, channels, interruption.signal),
+    { samples: options.samples || Number.POSITIVE_INFINITY, output: options.output },
+  );
   const text = options.json === true ? toJson(summary) : formatSummary(summary);
   if (options.json === true && options.output !== undefined) {
     await print(text);
@@ -72,18 +61,15 @@ async function runRead(
   }
 }
 
-/** Streams raw sample sets, as the device stores them, to a file or standard output. */
-export async function read(context: Context, options: ReadOptions): Promise<ReadSummary> {
-  const { device, channels, samplesPerBlock, blocks, timeoutMs, signal } = options;
-  await using sink = options.output === undefined ? standardOutput() : await fileSink(options.output);
+/** Streams raw sample sets, as the device stores them, to a file or (without `output`) standard output. */
+export async function read(
+  device: Device,
+  streamOptions: RxStreamOptions,
+  { samples, output }: { readonly samples: number; readonly output: string | undefined },
+): Promise<ReadSummary> {
+  await using sink = output === undefined ? standardOutput() : await fileSink(output);
   const startedAt = performance.now();
-  await using stream = await context.device(device).createRxStream({
-    samplesPerBlock,
-    blocks,
-    timeoutMs,
-    signal,
-    ...(channels.length === 0 ? {} : { channels }),
-  });
+  await using stream = await device.createRxStream(streamOptions);
   const stopProgress = showProgress(() => {
     const { blocks: arrived, bytes, bytesPerSecond, inFlight, held } = stream.statistics;
     return (
@@ -94,23 +80,23 @@ export async function read(context: Context, options: ReadOptions): Promise<Read
   let samplesWritten = 0;
   try {
     for await (using block of stream) {
-      const wanted = Math.min(block.samples, (options.samples ?? Number.POSITIVE_INFINITY) - samplesWritten);
+      const wanted = Math.min(block.samples, samples - samplesWritten);
       const more = await sink.write(block.bytes.subarray(0, wanted * block.layout.bytes));
       samplesWritten += wanted;
-      if (!more || samplesWritten === options.samples) {
+      if (!more || samplesWritten === samples) {
         break;
       }
     }
   } catch (error) {
-    if (!signal.aborted) {
+    if (streamOptions.signal?.aborted !== true) {
       throw error;
     }
   } finally {
     stopProgress();
   }
   return {
-    device,
-    channels: stream.layout.channels.map(({ channel }) => channel.id),
+    device: device.name ?? device.id,
+    channels: channelIds(stream.layout),
     sampleBytes: stream.layout.bytes,
     samplesWritten,
     seconds: (performance.now() - startedAt) / 1000,

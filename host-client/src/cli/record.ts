@@ -1,30 +1,33 @@
 import { formatScanFormat, type SampleLayout } from '@iio-bridge/protocol';
 import { type Command, Option } from 'commander';
 import type { Context, Device, RxStream } from '../index.js';
-import { hostNow } from './clock.js';
+import { gapBefore, startOf } from './block-facts.js';
 import type { Interruption } from './interruption.js';
 import {
   byteSize,
+  type CaptureCommandOptions,
+  captureOptions,
+  deviceForStream,
   openContext,
   positiveReal,
-  type StreamCommandOptions,
-  timeoutOf,
   usageError,
   warn,
-  withStreamOptions,
+  withCaptureOptions,
 } from './options.js';
 import { megabytes, print, showProgress, toJson } from './output.js';
 import { conversionOf, samplingFrequency } from './sampling.js';
-import { EXTENSION_VERSION, type Metadata, SIGMF_VERSION } from './sigmf/metadata.js';
+import { channelIds, streamChannels } from './selection.js';
+import { EXTENSION_VERSION, SIGMF_VERSION } from './sigmf/metadata.js';
 import { type Quadrature, type RecordingFormat, recordingFormat } from './sigmf/recording-format.js';
 import { RecordingWriter, recordingPath } from './sigmf/recording-writer.js';
+import type { Metadata } from './sigmf/schema.js';
 import { VERSION } from './version.js';
 
 const RECORDER = `iio-client ${VERSION}`;
 /** Wider values have no SigMF integers; they are time stamps. */
 const MAX_BITS = 32;
 
-interface RecordCommandOptions extends StreamCommandOptions {
+interface RecordCommandOptions extends CaptureCommandOptions {
   readonly output: string;
   readonly duration?: number;
   readonly splitSize?: number;
@@ -55,7 +58,7 @@ export interface RecordSummary {
 }
 
 export function addRecordCommand(program: Command, interruption: Interruption): void {
-  withStreamOptions(program.command('record'), 'record')
+  withCaptureOptions(program.command('record'), 'record')
     .description('record a stream as SigMF: NAME.sigmf-data and NAME.sigmf-meta; gaps become annotations')
     .argument('<device>', 'id, name or label')
     .argument('[channel...]', 'ids, names or labels; default: all of the buffer but time stamps')
@@ -85,7 +88,13 @@ async function runRecord(
   interruption: Interruption,
 ): Promise<void> {
   await using context = await openContext(options, interruption);
-  const summary = await record(context, context.device(device), channels, options, interruption.signal);
+  const summary = await record(
+    context,
+    await deviceForStream(context, device, options),
+    channels,
+    options,
+    interruption.signal,
+  );
   if (options.json === true) {
     await print(toJson(summary));
   } else {
@@ -101,13 +110,8 @@ async function record(
   options: RecordCommandOptions,
   signal: AbortSignal,
 ): Promise<RecordSummary> {
-  await using stream = await device.createRxStream({
-    channels: channels.length > 0 ? channels : recordable(device),
-    samplesPerBlock: Math.min(options.bufferSize, options.samples || options.bufferSize),
-    blocks: options.blocks,
-    timeoutMs: timeoutOf(options),
-    signal,
-  });
+  const wanted = channels.length > 0 ? channels : recordable(device);
+  await using stream = await device.createRxStream(captureOptions(options, wanted, signal));
   const startedAt = performance.now();
   const format = recordingFormat(stream.layout, options.quadrature);
   const rate = options.rate ?? (await samplingFrequency(device, stream.layout));
@@ -122,9 +126,8 @@ async function record(
   const stopProgress = showProgress(
     () => `${writer.recordedSets} samples, ${megabytes(writer.recordedSets * format.bytes)} MB`,
   );
-  const losses: Losses = { gaps: 0, lostSets: 0 };
   try {
-    await recordBlocks(stream, writer, { format, rate, options, losses });
+    await recordBlocks(stream, writer, { format, rate, options });
   } catch (error) {
     if (!signal.aborted) {
       throw error;
@@ -133,43 +136,37 @@ async function record(
     stopProgress();
     await writer.close();
   }
+  const { gaps, lostSamples } = stream.statistics;
   return {
     device: device.name ?? device.id,
-    channels: stream.layout.channels.map(({ channel }) => channel.id),
+    channels: channelIds(stream.layout),
     datatype: format.datatype,
     ...(rate === undefined ? {} : { sampleRate: rate }),
     samplesWritten: writer.recordedSets,
     bytesWritten: writer.recordedSets * format.bytes,
     seconds: (performance.now() - startedAt) / 1000,
     recordings: writer.parts,
-    gaps: losses.gaps,
-    lostSamples: losses.lostSets,
+    gaps: gaps ?? null,
+    lostSamples: lostSamples ?? null,
   };
-}
-
-interface Losses {
-  gaps: number;
-  lostSets: number;
 }
 
 interface RecordingPlan {
   readonly format: RecordingFormat;
   readonly rate: number | undefined;
   readonly options: RecordCommandOptions;
-  readonly losses: Losses;
 }
 
 async function recordBlocks(stream: RxStream, writer: RecordingWriter, plan: RecordingPlan): Promise<void> {
   const { format, rate, options } = plan;
   const wanted = wantedSets(options, rate);
   const endAt = performance.now() + (options.duration ?? Number.POSITIVE_INFINITY) * 1000;
+  let epoch = 0;
   for await (using block of stream) {
     const sets = Math.min(block.samples, wanted - writer.recordedSets);
-    const durationNs = rate === undefined ? 0n : BigInt(Math.round((block.samples / rate) * 1e9));
-    await writer.write({
-      bytes: format.encode(block.bytes.subarray(0, sets * block.layout.bytes)),
-      startNs: hostNow() - durationNs,
-    });
+    const bytes = format.encode(block.bytes.subarray(0, sets * block.layout.bytes));
+    await writer.write({ bytes, startNs: startOf(block, rate), gap: gapBefore(block, epoch) });
+    epoch = block.epoch;
     if (writer.recordedSets >= wanted || performance.now() >= endAt) {
       return;
     }
@@ -200,8 +197,7 @@ function setsPerPart(
 
 /** All channels of the first input buffer but those that SigMF has no integers for. */
 function recordable(device: Device): string[] {
-  const buffer = device.buffers.find(({ direction }) => direction === 'in');
-  const channels = (buffer?.description.channels ?? []).flatMap((position) => device.channels[position] ?? []);
+  const channels = streamChannels(device, 'in');
   const isNarrow = ({ description }: (typeof channels)[number]) =>
     (description.scanElement?.format.bits ?? 0) <= MAX_BITS;
   const left = channels.filter((channel) => !isNarrow(channel)).map(({ id }) => id);
@@ -257,11 +253,12 @@ function defined<T>(record: Readonly<Record<string, T | undefined>>): Record<str
 }
 
 function formatSummary(summary: RecordSummary): string {
-  const { samplesWritten, bytesWritten, seconds, channels, recordings, datatype } = summary;
+  const { samplesWritten, bytesWritten, seconds, channels, recordings, datatype, gaps, lostSamples } = summary;
   const [first, ...others] = recordings;
   const where = others.length === 0 ? first : `${first} to ${others.at(-1)}`;
   return (
     `${samplesWritten} samples of ${channels.join(', ')} (${datatype}, ${megabytes(bytesWritten)} MB) ` +
-    `in ${seconds.toFixed(2)} s to ${where}\n`
+    `in ${seconds.toFixed(2)} s to ${where}; ` +
+    `${gaps === null ? 'the server does not report gaps' : gaps === 0 ? 'no gaps' : `${gaps} gaps, ${lostSamples} samples lost`}\n`
   );
 }

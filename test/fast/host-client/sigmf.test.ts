@@ -10,7 +10,7 @@ import {
 } from '@iio-bridge/protocol';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { datatypeOfLayout, formatDatatype, parseDatatype } from '../../../host-client/src/cli/sigmf/datatype.js';
-import { dateTime, metadataSchema, parseMetadata } from '../../../host-client/src/cli/sigmf/metadata.js';
+import { dateTime } from '../../../host-client/src/cli/sigmf/metadata.js';
 import { recordingFormat } from '../../../host-client/src/cli/sigmf/recording-format.js';
 import { datasetOf, openRecordings, requireSameFormat } from '../../../host-client/src/cli/sigmf/recording-reader.js';
 import {
@@ -19,6 +19,7 @@ import {
   RecordingWriter,
   recordingPath,
 } from '../../../host-client/src/cli/sigmf/recording-writer.js';
+import { metadataSchema, parseMetadata } from '../../../host-client/src/cli/sigmf/schema.js';
 
 let directory: string;
 

@@ -85,7 +85,10 @@ export class SpectrumAnalyzer {
   }
 }
 
-/** The largest bin; a parabola through it and its neighbours tells where between bins the peak is. */
+/**
+ * Around the largest bin. A tone between two bins shows in both, in a ratio that the shape of the window's main lobe tells:
+ * `sinc(d) / (1 - d²)` at a distance of `d` bins.
+ */
 function peakOf(levels: Float64Array, firstFrequency: number, binWidth: number): Peak {
   let at = 0;
   for (let bin = 1; bin < levels.length; bin++) {
@@ -94,10 +97,14 @@ function peakOf(levels: Float64Array, firstFrequency: number, binWidth: number):
     }
   }
   const top = levels[at] ?? FLOOR_DB;
-  const [left, right] = [levels[at - 1] ?? top, levels[at + 1] ?? top];
-  const curvature = left - 2 * top + right;
-  const shift = curvature < 0 ? (0.5 * (left - right)) / curvature : 0;
-  return { frequency: firstFrequency + (at + shift) * binWidth, level: top - 0.25 * (left - right) * shift };
+  const [left, right] = [levels[at - 1] ?? FLOOR_DB, levels[at + 1] ?? FLOOR_DB];
+  const ratio = 10 ** ((Math.max(left, right) - top) / 20);
+  const distance = Math.max(0, (2 * ratio - 1) / (ratio + 1));
+  const lobe = distance === 0 ? 1 : Math.sin(Math.PI * distance) / (Math.PI * distance) / (1 - distance ** 2);
+  return {
+    frequency: firstFrequency + (at + (right > left ? distance : -distance)) * binWidth,
+    level: top - 20 * Math.log10(lobe),
+  };
 }
 
 function mean(values: ArrayLike<number>, count: number): number {

@@ -27,6 +27,11 @@ export function shortWithUnit(value: number, unit: string): string {
   return `${short} ${rest}`.trimEnd();
 }
 
+/** To a tenth, and without a negative zero. */
+export function decibels(level: number): string {
+  return (Math.round(level * 10) / 10 + 0).toFixed(1);
+}
+
 /** `00:01:23` */
 export function clockTime(seconds: number): string {
   const whole = Math.floor(seconds);

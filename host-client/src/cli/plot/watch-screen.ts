@@ -1,7 +1,7 @@
 import type { Axis, Curve, Paint } from './axes.js';
 import { plotCurves } from './axes.js';
 import type { Spectrum } from './spectrum.js';
-import { clockTime, shortWithUnit, withUnit } from './units.js';
+import { clockTime, decibels, shortWithUnit, withUnit } from './units.js';
 
 /** What `iio-client watch` shows at a moment. */
 export interface WatchView {
@@ -129,7 +129,7 @@ function spectrum(view: WatchView, found: Spectrum, size: ScreenSize, paint: Pai
     .slice(0, isComplex ? 2 : 1)
     .map(({ name }) => name)
     .join(' + j ');
-  const text = `peak ${withUnit(peak.frequency * rate, unit)} ${peak.level.toFixed(1)} dBFS`;
+  const text = `peak ${withUnit(peak.frequency * rate, unit)} ${decibels(peak.level)} dBFS`;
   const title = rule(
     `spectrum of ${of}, ${shortWithUnit(binWidth * rate, unit)} per bin`,
     { text: paint(text, 1), visible: text },

@@ -2,8 +2,8 @@ import { access, open, readFile, stat } from 'node:fs/promises';
 import { IioError, type SampleLayout } from '@iio-bridge/protocol';
 import { onFile } from '../files.js';
 import { datatypeOfLayout, formatDatatype, parseDatatype } from './datatype.js';
-import { type Metadata, parseMetadata } from './metadata.js';
 import { DATA_EXTENSION, META_EXTENSION, recordingPath } from './recording-writer.js';
+import type { Metadata } from './schema.js';
 
 /** A recording on disk whose metadata has been checked. */
 export interface Recording {
@@ -33,6 +33,8 @@ export async function openRecordings(name: string): Promise<readonly Recording[]
 
 async function openRecording(path: string): Promise<Recording> {
   const origin = path + META_EXTENSION;
+  // Only this needs zod, which takes a good part of the program's time to start.
+  const { parseMetadata } = await import('./schema.js');
   const metadata = parseMetadata(await onFile(`read ${origin}`, () => readFile(origin, 'utf8')), origin);
   const { global, captures } = metadata;
   if (global['core:dataset'] !== undefined || captures.some((capture) => (capture['core:header_bytes'] ?? 0) > 0)) {

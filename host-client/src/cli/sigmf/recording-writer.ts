@@ -1,6 +1,7 @@
 import { type FileHandle, open, rename, writeFile } from 'node:fs/promises';
 import { onFile } from '../files.js';
-import { type Annotation, type Capture, dateTime, type Metadata } from './metadata.js';
+import { dateTime } from './metadata.js';
+import type { Annotation, Capture, Metadata } from './schema.js';
 
 const DATA = '.sigmf-data';
 const META = '.sigmf-meta';
