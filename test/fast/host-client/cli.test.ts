@@ -77,19 +77,12 @@ ${[0, 1, 2, 3]
 });
 
 describe('read', () => {
-  const options = {
-    device: 'adc',
-    channels: [],
-    samplesPerBlock: 100,
-    blocks: 4,
-    timeoutMs: 500,
-    signal: new AbortController().signal,
-  };
+  const options = { samplesPerBlock: 100, blocks: 4, timeoutMs: 500 };
 
   it('writes exactly the samples asked for, in order', async () => {
     const { server, context } = await connect();
     const output = join(directory, 'samples');
-    const summary = await read(context, { ...options, samples: 1234, output });
+    const summary = await read(context.device('adc'), options, { samples: 1234, output });
     await context.close();
     const bytes = await readFile(output);
     expect(bytes).toHaveLength(1234 * 8);
@@ -104,16 +97,16 @@ describe('read', () => {
   it('ends in order when interrupted, and tells what was written', async () => {
     const { server, context } = await connect();
     const interruption = new AbortController();
-    const reading = read(context, {
-      ...options,
-      samples: undefined,
-      output: join(directory, 'samples'),
-      signal: interruption.signal,
-    });
+    const output = join(directory, 'samples');
+    const reading = read(
+      context.device('adc'),
+      { ...options, signal: interruption.signal },
+      { samples: Number.POSITIVE_INFINITY, output },
+    );
     setTimeout(() => interruption.abort(), 50);
     const { samplesWritten } = await reading;
     await context.close();
-    const bytes = await readFile(join(directory, 'samples'));
+    const bytes = await readFile(output);
     expect(samplesWritten).toBeGreaterThan(0);
     expect(bytes).toHaveLength(samplesWritten * 8);
     expect(server.log).toContain('main: CLOSE_BUFFER');
@@ -121,7 +114,8 @@ describe('read', () => {
 
   it('fails if no samples come', async () => {
     const { context } = await connect({ noSamples: true });
-    const reading = read(context, { ...options, samples: 1, output: join(directory, 'samples'), timeoutMs: 50 });
+    const output = join(directory, 'samples');
+    const reading = read(context.device('adc'), { ...options, timeoutMs: 50 }, { samples: 1, output });
     await expect(reading).rejects.toMatchObject({ code: 'ETIMEDOUT' });
     await context.close();
   });
@@ -133,7 +127,7 @@ describe('the command line', () => {
     [['read'], 2],
     [['read', 'adc', '-s', 'many', '-o', 'x'], 2],
     [['frobnicate'], 2],
-    [['info', '-u', 'ip:localhost'], 1],
+    [['info', '-u', 'ip:localhost:1'], 1],
     [['info', '-u', 'usb:nonsense'], 1],
   ])('%j exits with %i', (args, expected) => {
     expect(existsSync(MAIN), `${MAIN} must be built`).toBe(true);

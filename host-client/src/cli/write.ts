@@ -1,0 +1,75 @@
+import { createReadStream } from 'node:fs';
+import { addAbortSignal } from 'node:stream';
+import type { Command } from 'commander';
+import { fileError } from './files.js';
+import type { Interruption } from './interruption.js';
+import {
+  deviceForStream,
+  openContext,
+  type StreamCommandOptions,
+  timeoutOf,
+  usageError,
+  withStreamOptions,
+} from './options.js';
+import { print, toJson } from './output.js';
+import { formatPlayback, playBack } from './playback.js';
+import { expectedLayout } from './selection.js';
+
+interface WriteCommandOptions extends StreamCommandOptions {
+  readonly input?: string;
+  readonly cyclic?: true;
+}
+
+export function addWriteCommand(program: Command, interruption: Interruption): void {
+  withStreamOptions(program.command('write'), 'write')
+    .description('play raw samples from standard input or a file; channels default to all of the buffer')
+    .argument('<device>', 'id, name or label')
+    .argument('[channel...]', 'ids, names or labels')
+    .option('-i, --input <file>', 'read from there')
+    .option('-c, --cyclic', 'play the input again and again, as one block, until interrupted')
+    .action((device: string, channels: string[], options: WriteCommandOptions) =>
+      runWrite(device, channels, options, interruption),
+    );
+}
+
+async function runWrite(
+  name: string,
+  channels: readonly string[],
+  options: WriteCommandOptions,
+  interruption: Interruption,
+): Promise<void> {
+  if (options.input === undefined && process.stdin.isTTY) {
+    throw usageError('samples cannot be typed: redirect standard input or give -i FILE');
+  }
+  await using context = await openContext(options, interruption);
+  const device = await deviceForStream(context, name, options);
+  const summary = await playBack(device, input(options, interruption.signal), {
+    channels,
+    layout: expectedLayout(device, 'out', channels),
+    samplesPerBlock: options.bufferSize,
+    blocks: options.blocks,
+    samples: options.samples || Number.POSITIVE_INFINITY,
+    cyclic: options.cyclic === true,
+    timeoutMs: timeoutOf(options),
+    signal: interruption.signal,
+  });
+  if (options.json === true) {
+    await print(toJson(summary));
+  } else {
+    process.stderr.write(formatPlayback(summary));
+  }
+}
+
+async function* input({ input: path }: WriteCommandOptions, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const source = path === undefined ? process.stdin : createReadStream(path);
+  try {
+    for await (const chunk of addAbortSignal(signal, source)) {
+      yield chunk;
+    }
+  } catch (error) {
+    // What the signal ends is no failure of the input.
+    if (!signal.aborted) {
+      throw fileError(error, `read ${path ?? 'standard input'}`);
+    }
+  }
+}
