@@ -45,6 +45,17 @@ export interface StreamReport {
   /** Sample sets that were not the expected ones. */
   readonly mismatches: number;
   readonly latency?: Latency;
+  /** Of our client, if asked for. */
+  readonly memory?: MemoryReport;
+}
+
+/** The memory of a client in JavaScript while it streams, after its first blocks. */
+export interface MemoryReport {
+  /** Bytes that were allocated on the JavaScript heap for each block; absent if the garbage collector ran meanwhile. */
+  readonly heapBytesPerBlock?: number;
+  /** Resident bytes of the process: the least and the most, looked at from block to block. */
+  readonly leastRss: number;
+  readonly mostRss: number;
 }
 
 /** From when the last sample set of a block was complete to when the client had the block. */

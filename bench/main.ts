@@ -1,8 +1,7 @@
 #!/usr/bin/env node
 import { cpus } from 'node:os';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { type Machine, type MachineKind, startMachine } from '../lab/machine.js';
-import { loadModules } from '../lab/modules.js';
 import {
   CHAINS,
   type Chain,
@@ -12,7 +11,9 @@ import {
   type Measurement,
 } from './configuration.js';
 import { measure } from './measure.js';
+import { blockSize, count, KIB, MIB, progress, reportFailure } from './options.js';
 import { buildBaseline } from './programs.js';
+import { loadBenchModules } from './servers.js';
 import { formatResults, median, type Result, sizeText, streamText } from './table.js';
 import { formatTargets } from './targets.js';
 
@@ -26,8 +27,6 @@ interface Options {
   readonly json?: boolean;
 }
 
-const KIB = 1024;
-const MIB = 1024 * KIB;
 const BLOCK_SIZES = [64 * KIB, 256 * KIB, MIB, 4 * MIB];
 const QUICK_BLOCK_SIZES = [64 * KIB, MIB];
 /** As many as libiio's tools use. */
@@ -41,30 +40,8 @@ const QUICK_LATENCY_BLOCKS = 50;
 const REPETITIONS = 3;
 const GUEST_MEMORY_MIB = 1024;
 
-function progress(text: string): void {
-  process.stderr.write(`${text}\n`);
-}
-
-function count(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) {
-    throw new InvalidArgumentError('a whole number from 1 on is wanted');
-  }
-  return value;
-}
-
-function blockBytes(text: string): number {
-  const match = /^(\d+)(k|M)?$/.exec(text);
-  const unit = match?.[2] === 'M' ? MIB : match?.[2] === 'k' ? KIB : 1;
-  const bytes = Number(match?.[1]) * unit;
-  if (match === null || bytes === 0 || bytes % 4096 !== 0) {
-    throw new InvalidArgumentError('a multiple of 4096 is wanted, such as 64k or 1M');
-  }
-  return bytes;
-}
-
-function configurations({ quick = false, only, chain, blockSize }: Options): Configuration[] {
-  const sizes = blockSize !== undefined ? [blockSize] : quick ? QUICK_BLOCK_SIZES : BLOCK_SIZES;
+function configurations({ quick = false, only, chain, blockSize: onlySize }: Options): Configuration[] {
+  const sizes = onlySize !== undefined ? [onlySize] : quick ? QUICK_BLOCK_SIZES : BLOCK_SIZES;
   const totalBytes = quick ? QUICK_TOTAL_BYTES : TOTAL_BYTES;
   return DIRECTIONS.filter((direction) => only === undefined || direction === only).flatMap((direction) =>
     sizes.flatMap((size) =>
@@ -101,10 +78,7 @@ async function attempt(machine: Machine, configuration: Configuration): Promise<
 async function measureMachine(kind: MachineKind, options: Options): Promise<Result[]> {
   const repetitions = options.repetitions ?? (options.quick === true ? 1 : REPETITIONS);
   await using machine = await startMachine(kind, { memoryMiB: GUEST_MEMORY_MIB, log: progress });
-  // Real controllers do not take answers before the host fetches them: fifo=0.
-  await loadModules(machine, [{ name: 'dummy_hcd_sg', params: { is_super_speed: 1, fifo: 0 } }, { name: 'iio_sim' }]);
-  // No limit on what readers have in flight: four blocks of 4 MiB are all of usbfs's 16 MiB.
-  await machine.writeFile('/sys/module/usbcore/parameters/usbfs_memory_mb', '0');
+  await loadBenchModules(machine);
 
   const outcomes = new Map(configurations(options).map((one) => [one, [] as (Measurement | string)[]]));
   for (let repetition = 1; repetition <= repetitions; repetition++) {
@@ -133,7 +107,7 @@ const program = new Command('npm run bench --')
   .addOption(new Option('--machine <kind>', 'the lab machine').choices(['uml', 'qemu', 'both']).default('both'))
   .addOption(new Option('--only <direction>', 'from ADCs or to DACs').choices(DIRECTIONS))
   .addOption(new Option('--chain <name...>', 'these chains').choices(CHAINS))
-  .option('--block-size <bytes>', 'this block size, such as 64k or 1M', blockBytes)
+  .option('--block-size <bytes>', 'this block size, such as 64k or 1M', blockSize)
   .option('--repetitions <n>', `runs per figure, whose median counts (default: ${REPETITIONS}, with --quick 1)`, count)
   .option('--quick', 'fewer block sizes and less data: a look, not a measurement')
   .option('--json', 'print one JSON object instead of tables');
@@ -160,6 +134,5 @@ try {
     process.stdout.write(`${JSON.stringify({ host, results }, null, 2)}\n`);
   }
 } catch (error) {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
+  reportFailure(error);
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { checkoutRoot } from '../lab/paths.js';
 import type { StreamRun } from './configuration.js';
 
-export type BaselineProgram = 'device' | 'bulk' | 'iiod-client' | 'libiio-client';
+export type BaselineProgram = 'device' | 'bulk' | 'iiod-client' | 'libiio-client' | 'sink';
 
 /** An option's value; `true` for one without a value, `undefined` for one that is left out. */
 export type ProgramOptions = Readonly<Record<string, string | number | true | undefined>>;

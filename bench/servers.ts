@@ -2,11 +2,20 @@ import { join } from 'node:path';
 import { DebianIiod } from '../lab/debian-iiod.js';
 import type { GuestProcess } from '../lab/guest-process.js';
 import type { Machine } from '../lab/machine.js';
+import { loadModules } from '../lab/modules.js';
 import { checkoutRoot } from '../lab/paths.js';
 
 /** A server in a guest. Owns its process; disposing ends it. */
 export interface Server extends AsyncDisposable {
   readonly pid: number;
+}
+
+/** A SuperSpeed controller that takes scatter-gather, and the converters. */
+export async function loadBenchModules(machine: Machine): Promise<void> {
+  // Real controllers do not take answers before the host fetches them: fifo=0.
+  await loadModules(machine, [{ name: 'dummy_hcd_sg', params: { is_super_speed: 1, fifo: 0 } }, { name: 'iio_sim' }]);
+  // No limit on what readers have in flight: four blocks of 4 MiB are all of usbfs's 16 MiB.
+  await machine.writeFile('/sys/module/usbcore/parameters/usbfs_memory_mb', '0');
 }
 
 const READY_MS = 30_000;

@@ -4,6 +4,7 @@ import { Context, IioError } from '@iio-bridge/host-client';
 import { processCpuSeconds } from './clocks.js';
 import type { StreamReport } from './configuration.js';
 import { COUNTER_SET_BYTES, CounterChecker } from './counter.js';
+import { MemoryMeter } from './memory.js';
 import { TIMESTAMPED_SET_BYTES, TimestampChecker } from './timestamps.js';
 
 const { values } = parseArgs({
@@ -17,6 +18,7 @@ const { values } = parseArgs({
     total: { type: 'string', default: String(256 * 1024 * 1024) },
     rate: { type: 'string' },
     'server-pid': { type: 'string' },
+    heap: { type: 'boolean', default: false },
   },
 });
 
@@ -24,6 +26,9 @@ const blockBytes = Number(values['block-size']);
 const totalBytes = Number(values.total);
 const rate = values.rate === undefined ? undefined : Number(values.rate);
 const channelMask = Number(values['channel-mask']);
+
+/** A machine that emulates another may take this long for an answer. */
+const TIMEOUT_MS = 60_000;
 
 function serverCpuSeconds(): number {
   const pid = values['server-pid'];
@@ -37,7 +42,7 @@ function ownCpuSeconds(): number {
 
 async function capture(): Promise<StreamReport> {
   const checker = rate === undefined ? new CounterChecker('sparse') : new TimestampChecker(rate);
-  await using context = await Context.open(values.uri);
+  await using context = await Context.open(values.uri, { timeoutMs: TIMEOUT_MS });
   const device = context.device(values.device);
   const channels = device.channels.filter(({ description: { scanElement } }) =>
     scanElement === undefined ? false : ((channelMask >> scanElement.index) & 1) === 1,
@@ -49,12 +54,14 @@ async function capture(): Promise<StreamReport> {
   });
   const cpuBefore = ownCpuSeconds();
   const serverCpuBefore = serverCpuSeconds();
+  const memory = values.heap ? new MemoryMeter() : undefined;
   let bytes = 0;
   let startedAt = 0;
   for await (const block of stream) {
     checker.check(block.bytes);
     bytes += block.bytes.byteLength;
     block.release();
+    memory?.note();
     if (startedAt === 0) {
       startedAt = performance.now();
     }
@@ -69,6 +76,7 @@ async function capture(): Promise<StreamReport> {
     mbPerSecond: (bytes - blockBytes) / seconds / 1e6,
     clientCpuSeconds: ownCpuSeconds() - cpuBefore,
     serverCpuSeconds: serverCpuSeconds() - serverCpuBefore,
+    ...(memory === undefined ? {} : { memory: await memory.end() }),
     ...(checker instanceof TimestampChecker
       ? { mismatches: 0, latency: checker.latency }
       : { mismatches: checker.mismatches + checker.gaps }),

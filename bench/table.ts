@@ -18,25 +18,22 @@ export const CHAIN_TITLES = {
   iiod: 'iiod 0.24, libiio',
 } as const satisfies Record<Chain, string>;
 
-const FIGURES = ['mbPerSecond', 'cpuSecondsPerGb', 'cpuMicrosecondsPerBlock'] as const;
-const LATENCIES = ['p50Us', 'p99Us', 'lostSets'] as const;
+/** Of an even number of values the upper one of the middle; NaN of none. */
+export function medianOf(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
 
 /** Each figure's median on its own: rate and CPU time of one run need not both be typical. */
 export function median(measurements: readonly Measurement[]): Measurement {
-  const of = (figure: keyof Measurement): number | undefined => {
-    const sorted = measurements.flatMap((measurement) => measurement[figure] ?? []).toSorted((a, b) => a - b);
-    return sorted[Math.floor(sorted.length / 2)];
-  };
-  const present = LATENCIES.flatMap((figure) => {
-    const value = of(figure);
-    return value === undefined ? [] : [[figure, value] as const];
-  });
-  const [mbPerSecond, cpuSecondsPerGb, cpuMicrosecondsPerBlock] = FIGURES.map((figure) => of(figure) ?? Number.NaN);
+  const of = (figure: keyof Measurement): number =>
+    medianOf(measurements.flatMap((measurement) => measurement[figure] ?? []));
   return {
-    mbPerSecond: mbPerSecond ?? Number.NaN,
-    cpuSecondsPerGb: cpuSecondsPerGb ?? Number.NaN,
-    cpuMicrosecondsPerBlock: cpuMicrosecondsPerBlock ?? Number.NaN,
-    ...Object.fromEntries(present),
+    mbPerSecond: of('mbPerSecond'),
+    cpuSecondsPerGb: of('cpuSecondsPerGb'),
+    cpuMicrosecondsPerBlock: of('cpuMicrosecondsPerBlock'),
+    ...(measurements.some(({ p50Us }) => p50Us !== undefined)
+      ? { p50Us: of('p50Us'), p99Us: of('p99Us'), lostSets: of('lostSets') }
+      : {}),
   };
 }
 

@@ -1,8 +1,6 @@
 import { type Chain, DIRECTIONS, type Direction, type Measurement } from './configuration.js';
+import { KIB, MIB } from './options.js';
 import { isSameStream, markdownTable, type Result, sizeText } from './table.js';
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
 
 type Figure = keyof Measurement;
 

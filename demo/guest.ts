@@ -133,7 +133,7 @@ async function captureSine(device: Device): Promise<Waveform> {
 }
 
 const request: GuestRequest = JSON.parse(process.argv[2] ?? '');
-await using bridge = await BridgeProcess.start(request.mode);
+await using bridge = await BridgeProcess.start('--mode', request.mode);
 await waitForIioInterface();
 {
   await using context = await Context.open('usb:');
