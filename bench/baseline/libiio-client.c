@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <iio.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "common.h"
 #include "stream.h"
@@ -23,10 +25,13 @@ static uint64_t contexts;
 
 static struct iio_context *open_context(void)
 {
-	struct iio_context *context = iio_create_context_from_uri(uri);
+	/* libiio 0.24 cuts the port off the string that it is given. */
+	char *copy = strdup(uri);
+	struct iio_context *context = iio_create_context_from_uri(copy);
 
 	if (!context)
 		die("cannot open %s", uri);
+	free(copy);
 	return context;
 }
 
