@@ -45,6 +45,7 @@ export interface StreamReport {
   /** Sample sets that were not the expected ones. */
   readonly mismatches: number;
   readonly latency?: Latency;
+  readonly loss?: Loss;
   /** Of our client, if asked for. */
   readonly memory?: MemoryReport;
 }
@@ -63,8 +64,15 @@ export interface Latency {
   readonly blocks: number;
   readonly p50Us: number;
   readonly p99Us: number;
-  /** Sample sets that the converter had no block for. */
-  readonly lostSets: number;
+}
+
+/** Of a converter with a clock: what it had no block for. */
+export interface Loss {
+  /** How many reports of the server there were, and the sample sets in them. */
+  readonly reports: number;
+  readonly reportedSets: number;
+  /** Sample sets that are missing without a report; of servers that report none, all. */
+  readonly unreportedSets: number;
 }
 
 /** What one configuration gives. CPU time is that of the device side's process. */

@@ -31,12 +31,12 @@ export async function measure(machine: Machine, configuration: Configuration): P
   if (configuration.latencyBlocks === 0) {
     return measurement;
   }
-  const { latency } = await run(machine, server, configuration, latencyRun(configuration));
+  const { latency, loss } = await run(machine, server, configuration, latencyRun(configuration));
   if (latency === undefined) {
     return measurement;
   }
-  const { p50Us, p99Us, lostSets } = latency;
-  return { ...measurement, p50Us, p99Us, lostSets };
+  const { p50Us, p99Us } = latency;
+  return { ...measurement, p50Us, p99Us, lostSets: loss?.unreportedSets ?? 0 };
 }
 
 function throughputRun({ direction, blockBytes, blocks, totalBytes }: Configuration): StreamRun {

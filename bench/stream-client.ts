@@ -78,7 +78,11 @@ async function capture(): Promise<StreamReport> {
     serverCpuSeconds: serverCpuSeconds() - serverCpuBefore,
     ...(memory === undefined ? {} : { memory: await memory.end() }),
     ...(checker instanceof TimestampChecker
-      ? { mismatches: 0, latency: checker.latency }
+      ? {
+          mismatches: 0,
+          latency: checker.latency,
+          loss: { reports: 0, reportedSets: 0, unreportedSets: checker.lostSets },
+        }
       : { mismatches: checker.mismatches + checker.gaps }),
   };
 }

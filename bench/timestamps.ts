@@ -22,10 +22,15 @@ export class TimestampChecker {
     this.#setsAfterNs = (BigInt(SETS_PER_PAGE) * 1_000_000_000n) / BigInt(rate);
   }
 
+  /** Sample sets that are missing. */
+  get lostSets(): number {
+    return this.#lostSets;
+  }
+
   get latency(): Latency {
     const sorted = this.#latenciesUs.toSorted((a, b) => a - b);
     const percentile = (fraction: number): number => sorted[Math.round(fraction * (sorted.length - 1))] ?? Number.NaN;
-    return { blocks: sorted.length, p50Us: percentile(0.5), p99Us: percentile(0.99), lostSets: this.#lostSets };
+    return { blocks: sorted.length, p50Us: percentile(0.5), p99Us: percentile(0.99) };
   }
 
   /**

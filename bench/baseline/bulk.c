@@ -44,7 +44,7 @@ int main(int argc, char **argv)
 {
 	static struct bulk bulk;
 	struct stream_options options = STREAM_DEFAULTS;
-	const struct option_spec specs[] = { STREAM_OPTIONS(&options) };
+	const struct option_spec specs[] = { STREAM_OPTION_SPECS(&options) };
 	uint64_t size;
 
 	parse_options(argc, argv, specs, sizeof(specs) / sizeof(specs[0]));

@@ -3,7 +3,9 @@
  * Reads a stream from an iiod server over USB, or plays one, with as little
  * host software as the binary protocol allows: what the server can do when
  * the client costs next to nothing. Uses buffer 0 of the device with the
- * given index.
+ * given index. With --metadata, takes from iio-bridge what it knows of each
+ * block, and does not count samples as missing that it reports as lost; with
+ * --ring-ms, lets it capture ahead.
  *
  * Prints one JSON object when `--total` bytes have moved.
  */
@@ -33,6 +35,9 @@ enum opcode {
 	ENABLE_BUFFER = 19,
 	CREATE_BLOCK = 21,
 	TRANSFER_BLOCK = 23,
+	/* Of iio-bridge: docs/EXTENSIONS.md. */
+	STREAM_OPTIONS = 0xe0,
+	BLOCK_ANSWER = 0xe2,
 };
 
 struct frame {
@@ -50,6 +55,17 @@ struct block_request {
 };
 _Static_assert(sizeof(struct block_request) == 16, "size on the wire");
 
+/* Follows the frame of a BLOCK_ANSWER. */
+struct block_record {
+	uint64_t sequence;
+	uint64_t captured_at;
+	uint64_t lost_sets;
+	uint64_t gap;
+	uint32_t epoch;
+	uint32_t flags;
+};
+_Static_assert(sizeof(struct block_record) == 40, "size on the wire");
+
 struct client;
 
 /* A block, with the transfers of its request, its samples and the answer. */
@@ -61,6 +77,7 @@ struct block {
 	struct libusb_transfer *answer;
 	struct libusb_transfer *pieces[MAX_PIECES];
 	unsigned int piece_count;
+	uint64_t lost_sets; /* just before it, by the server's report */
 };
 
 struct client {
@@ -68,6 +85,8 @@ struct client {
 	struct stream stream;
 	uint64_t device_index;
 	uint64_t channel_mask;
+	bool metadata;
+	uint64_t ring_ms;
 	unsigned char bulk_in;
 	unsigned char bulk_out;
 	struct block blocks[STREAM_MAX_BLOCKS];
@@ -170,6 +189,24 @@ static void start_session(struct client *client)
 		fail("the server has no binary protocol", LIBUSB_ERROR_NOT_SUPPORTED);
 }
 
+static void choose_options(struct client *client)
+{
+	struct {
+		uint32_t length;
+		char text[64];
+	} __attribute__((packed)) json;
+	int length;
+
+	if (client->ring_ms)
+		length = snprintf(json.text, sizeof(json.text), "{\"metadata\":true,\"ring\":{\"ms\":%llu}}",
+				  (unsigned long long)client->ring_ms);
+	else
+		length = snprintf(json.text, sizeof(json.text), "{\"metadata\":true}");
+	json.length = htole32((uint32_t)length);
+	request_now(client, make_frame(client, 0, STREAM_OPTIONS, 0), &json, (int)sizeof(json.length) + length,
+		    "cannot choose the stream's options");
+}
+
 /*
  * Blocks are asked for after ENABLE has been answered: from then on, nothing
  * but blocks in their order comes through the pipe.
@@ -179,6 +216,8 @@ static void start_buffer(struct client *client)
 	uint32_t mask = htole32((uint32_t)client->channel_mask);
 	uint64_t size = htole64(client->stream.options.block_size);
 
+	if (client->metadata)
+		choose_options(client);
 	request_now(client, make_frame(client, 0, OPEN_BUFFER, 0), &mask, sizeof(mask), "cannot open the buffer");
 	receive_now(client, &mask, sizeof(mask), "no channel mask in the answer");
 	for (unsigned int i = 0; i < client->stream.options.blocks; i++) {
@@ -227,16 +266,22 @@ static void LIBUSB_CALL on_answer(struct libusb_transfer *transfer)
 {
 	struct block *block = transfer->user_data;
 	struct client *client = block->client;
-	struct frame answer;
+	struct {
+		struct frame frame;
+		struct block_record record;
+	} __attribute__((packed)) answer = {0};
+	int expected_length = client->metadata ? (int)sizeof(answer) : (int)sizeof(answer.frame);
 	int32_t code;
 
 	completed(&client->transfers, transfer);
-	memcpy(&answer, transfer->buffer, sizeof(answer));
-	code = (int32_t)le32toh((uint32_t)answer.code);
+	memcpy(&answer, transfer->buffer, (size_t)expected_length);
+	code = (int32_t)le32toh((uint32_t)answer.frame.code);
 	errno = 0;
-	if (transfer->actual_length != (int)sizeof(answer) || le16toh(answer.client_id) != block->index + 1 || code < 0)
+	if (transfer->actual_length != expected_length || le16toh(answer.frame.client_id) != block->index + 1 ||
+	    answer.frame.opcode != (client->metadata ? BLOCK_ANSWER : 0) || code < 0)
 		die("not the answer for block %u: %d bytes, client %u, code %d", block->index, transfer->actual_length,
-		    le16toh(answer.client_id), code);
+		    le16toh(answer.frame.client_id), code);
+	block->lost_sets = le64toh(answer.record.lost_sets);
 	if (client->stream.options.playback) {
 		stream_sent(&client->stream, client->stream.options.block_size);
 		request_block(block);
@@ -253,6 +298,8 @@ static void LIBUSB_CALL on_piece(struct libusb_transfer *transfer)
 	completed(&client->transfers, transfer);
 	if (client->stream.options.playback)
 		return;
+	if (transfer == block->pieces[0])
+		stream_lost(&client->stream, block->lost_sets);
 	stream_arrived(&client->stream, transfer->buffer, (uint64_t)transfer->actual_length);
 	if (transfer == block->pieces[block->piece_count - 1])
 		request_block(block);
@@ -287,7 +334,9 @@ int main(int argc, char **argv)
 	const struct option_spec specs[] = {
 		{ "device-index", OPTION_NUMBER, &client.device_index },
 		{ "channel-mask", OPTION_NUMBER, &client.channel_mask },
-		STREAM_OPTIONS(&options),
+		{ "metadata", OPTION_FLAG, &client.metadata },
+		{ "ring-ms", OPTION_NUMBER, &client.ring_ms },
+		STREAM_OPTION_SPECS(&options),
 	};
 
 	parse_options(argc, argv, specs, sizeof(specs) / sizeof(specs[0]));
@@ -299,6 +348,7 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; i < options.blocks; i++)
 		prepare_block(&client.blocks[i]);
 	stream_begin(&client.stream, &options);
+	client.stream.may_lose |= client.metadata;
 	for (unsigned int i = 0; i < options.blocks; i++)
 		request_block(&client.blocks[i]);
 	run_transfers(&client.transfers);

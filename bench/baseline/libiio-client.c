@@ -131,7 +131,7 @@ int main(int argc, char **argv)
 		{ "attribute", OPTION_TEXT, &attribute },
 		{ "reads", OPTION_NUMBER, &reads },
 		{ "contexts", OPTION_NUMBER, &contexts },
-		STREAM_OPTIONS(&options),
+		STREAM_OPTION_SPECS(&options),
 	};
 	struct iio_context *context;
 	int result;

@@ -15,7 +15,7 @@ int main(int argc, char **argv)
 {
 	static struct stream stream;
 	struct stream_options options = STREAM_DEFAULTS;
-	const struct option_spec specs[] = { STREAM_OPTIONS(&options) };
+	const struct option_spec specs[] = { STREAM_OPTION_SPECS(&options) };
 	unsigned char *block;
 
 	parse_options(argc, argv, specs, sizeof(specs) / sizeof(specs[0]));

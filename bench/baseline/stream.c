@@ -35,7 +35,7 @@ void stream_begin(struct stream *stream, const struct stream_options *options)
 		die("--blocks must be 1 to %d", STREAM_MAX_BLOCKS);
 	if (options->total == 0 || options->total % options->block_size)
 		die("--total must be a multiple of --block-size");
-	*stream = (struct stream){ .options = *options };
+	*stream = (struct stream){ .options = *options, .may_lose = options->rate != 0 };
 	stream->latencies = calloc(options->total / options->block_size, sizeof(double));
 	if (!stream->latencies)
 		die("no memory for the latencies");
@@ -53,10 +53,9 @@ static void count(struct stream *stream, uint64_t length)
 	stream->bytes += length;
 }
 
-/* Only a stream with a rate may lose samples. */
 static void note_difference(struct stream *stream, uint64_t offset, uint64_t expected, uint64_t found)
 {
-	if (stream->options.rate && (uint32_t)(found - expected) < INT32_MAX) {
+	if (stream->may_lose && (uint32_t)(found - expected) < INT32_MAX) {
 		stream->lost_sets += (uint32_t)(found - expected);
 		return;
 	}
@@ -90,6 +89,13 @@ static void note_latency(struct stream *stream, const unsigned char *end)
 	int64_t captured_at = known_at + sets_after * 1000000000 / (int64_t)stream->options.rate;
 
 	stream->latencies[stream->latency_count++] = (double)(realtime_ns() - captured_at) * 1e-9;
+}
+
+void stream_lost(struct stream *stream, uint64_t sets)
+{
+	stream->reports += sets > 0;
+	stream->reported_sets += sets;
+	stream->next_counter += sets;
 }
 
 void stream_arrived(struct stream *stream, const unsigned char *data, uint64_t length)
@@ -140,9 +146,12 @@ int stream_end(struct stream *stream)
 	       server_cpu, stream->mismatches);
 	if (stream->latency_count > 0) {
 		qsort(stream->latencies, stream->latency_count, sizeof(double), compare);
-		printf(",\"latency\":{\"blocks\":%" PRIu64 ",\"p50Us\":%.1f,\"p99Us\":%.1f,\"lostSets\":%" PRIu64 "}",
-		       stream->latency_count, percentile(stream, 0.5), percentile(stream, 0.99), stream->lost_sets);
+		printf(",\"latency\":{\"blocks\":%" PRIu64 ",\"p50Us\":%.1f,\"p99Us\":%.1f}", stream->latency_count,
+		       percentile(stream, 0.5), percentile(stream, 0.99));
 	}
+	if (stream->may_lose)
+		printf(",\"loss\":{\"reports\":%" PRIu64 ",\"reportedSets\":%" PRIu64 ",\"unreportedSets\":%" PRIu64 "}",
+		       stream->reports, stream->reported_sets, stream->lost_sets);
 	puts("}");
 	return stream->bytes != stream->options.total || stream->mismatches > 0;
 }

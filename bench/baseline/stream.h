@@ -32,7 +32,7 @@ struct stream_options {
 #define STREAM_DEFAULTS { .block_size = 1 << 20, .blocks = 4, .total = 256 << 20 }
 
 /* For the array that parse_options() takes. */
-#define STREAM_OPTIONS(options)                                  \
+#define STREAM_OPTION_SPECS(options)                                  \
 	{ "playback", OPTION_FLAG, &(options)->playback },           \
 	{ "block-size", OPTION_NUMBER, &(options)->block_size },     \
 	{ "blocks", OPTION_NUMBER, &(options)->blocks },             \
@@ -46,7 +46,10 @@ struct stream {
 	uint64_t filled;       /* playback: bytes given out by stream_fill() */
 	uint64_t next_counter; /* capture: number of the next set */
 	uint64_t mismatches;
-	uint64_t lost_sets;    /* of a stream with a rate, which loses samples when nobody keeps up with it */
+	bool may_lose;         /* the converter has a clock, so that samples are lost when nobody keeps up with it */
+	uint64_t lost_sets;    /* without a report */
+	uint64_t reported_sets;
+	uint64_t reports;
 	double first_at;       /* the first piece starts the clock and does not count */
 	double last_at;
 	uint64_t first_bytes;
@@ -58,6 +61,9 @@ struct stream {
 
 /* Starts the measurement, or ends the program if the options make no sense. */
 void stream_begin(struct stream *stream, const struct stream_options *options);
+
+/* The server has reported a loss just before the next piece. */
+void stream_lost(struct stream *stream, uint64_t sets);
 
 /* Takes the next piece of a captured stream; `length` is a multiple of 4096, and no piece lies across blocks. */
 void stream_arrived(struct stream *stream, const unsigned char *data, uint64_t length);
