@@ -117,7 +117,7 @@ async function watchMemory(machine: Machine, blockBytes: number, gib: number): P
   await resetConverters(machine);
   await using bridge = await BridgeServer.start(machine);
   const run = { direction: 'rx', blockBytes, blocks: BLOCKS, totalBytes: gib * 1024 * MIB } as const;
-  await prepareConverter(machine, run);
+  await prepareConverter(machine, 'adc');
   const command = typescriptCommand(
     { ...streamOptions(run), device: ADC_NAME, 'server-pid': bridge.pid, heap: true },
     HEAP_NODE_OPTIONS,

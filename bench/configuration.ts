@@ -73,6 +73,8 @@ export interface Loss {
   readonly reportedSets: number;
   /** Sample sets that are missing without a report; of servers that report none, all. */
   readonly unreportedSets: number;
+  /** Number of the set that would come next: what was received and what was lost. */
+  readonly producedSets: number;
 }
 
 /** What one configuration gives. CPU time is that of the device side's process. */

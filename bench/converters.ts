@@ -1,5 +1,4 @@
 import type { Machine } from '../lab/machine.js';
-import type { StreamRun } from './configuration.js';
 
 /** The lab's simulated converter with four channels of 16 bits. */
 export const ADC_NAME = 'iio-sim-adc';
@@ -12,10 +11,13 @@ export interface Converter {
   readonly channelMask: number;
 }
 
-/** The 32-bit channel and the timestamp: sets of 16 bytes, which go evenly into blocks. */
-const TIMESTAMPED = { name: 'iio-sim-mixed', channelMask: 0b10100 };
-const ADC = { name: ADC_NAME, channelMask: 0b1111 };
-const DAC = { name: 'iio-sim-dac', channelMask: 0b1111 };
+const CONVERTERS = {
+  /** Sets of 8 bytes, which are their own number. */
+  adc: { name: ADC_NAME, channelMask: 0b1111 },
+  /** The 32-bit channel and the timestamp: sets of 16 bytes, which go evenly into blocks. */
+  timestamped: { name: 'iio-sim-mixed', channelMask: 0b10100 },
+  dac: { name: 'iio-sim-dac', channelMask: 0b1111 },
+} as const;
 
 /**
  * The converters as after loading: a stream through read() must not begin where an earlier one has left the kernel's ring
@@ -26,9 +28,16 @@ export async function resetConverters(machine: Machine): Promise<void> {
   await machine.output(['insmod', machine.modules.iio_sim, 'sparse=1']);
 }
 
-/** Sets up the converter that a run wants. */
-export async function prepareConverter(machine: Machine, { direction, rate }: StreamRun): Promise<Converter> {
-  const converter = rate !== undefined ? TIMESTAMPED : direction === 'rx' ? ADC : DAC;
+/**
+ * Sets up a converter for a stream of the counter signal.
+ * @param rate sample sets/s; as fast as blocks come, if absent
+ */
+export async function prepareConverter(
+  machine: Machine,
+  kind: keyof typeof CONVERTERS,
+  rate?: number,
+): Promise<Converter> {
+  const converter = CONVERTERS[kind];
   const clock = rate === undefined ? 'echo 1 >$folder/free_running' : `echo ${rate} >$folder/sampling_frequency`;
   const index = await machine.output(
     `index=0

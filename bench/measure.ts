@@ -70,7 +70,8 @@ async function run(
   { chain }: Configuration,
   stream: StreamRun,
 ): Promise<StreamReport> {
-  const converter = await prepareConverter(machine, stream);
+  const kind = stream.direction === 'tx' ? 'dac' : stream.rate === undefined ? 'adc' : 'timestamped';
+  const converter = await prepareConverter(machine, kind, stream.rate);
   const playedBefore = await playedByDac(machine);
   const report = await runClient(machine, server, chain, stream, converter);
   if (stream.direction === 'tx') {

@@ -81,7 +81,12 @@ async function capture(): Promise<StreamReport> {
       ? {
           mismatches: 0,
           latency: checker.latency,
-          loss: { reports: 0, reportedSets: 0, unreportedSets: checker.lostSets },
+          loss: {
+            reports: 0,
+            reportedSets: 0,
+            unreportedSets: checker.lostSets,
+            producedSets: bytes / TIMESTAMPED_SET_BYTES + checker.lostSets,
+          },
         }
       : { mismatches: checker.mismatches + checker.gaps }),
   };

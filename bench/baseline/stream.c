@@ -150,8 +150,9 @@ int stream_end(struct stream *stream)
 		       percentile(stream, 0.5), percentile(stream, 0.99));
 	}
 	if (stream->may_lose)
-		printf(",\"loss\":{\"reports\":%" PRIu64 ",\"reportedSets\":%" PRIu64 ",\"unreportedSets\":%" PRIu64 "}",
-		       stream->reports, stream->reported_sets, stream->lost_sets);
+		printf(",\"loss\":{\"reports\":%" PRIu64 ",\"reportedSets\":%" PRIu64 ",\"unreportedSets\":%" PRIu64
+		       ",\"producedSets\":%" PRIu64 "}",
+		       stream->reports, stream->reported_sets, stream->lost_sets, stream->next_counter);
 	puts("}");
 	return stream->bytes != stream->options.total || stream->mismatches > 0;
 }
