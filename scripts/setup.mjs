@@ -18,7 +18,7 @@ const TARGETS = {
 };
 
 /** For the addon (node-gyp) and the C programs of the benchmark. `libudev1` is what npm's `usb` binary links to. */
-const BUILD_PACKAGES = ['g++', 'make', 'python3', 'libudev1', 'libusb-1.0-0-dev'];
+const BUILD_PACKAGES = ['g++', 'make', 'python3', 'libudev1', 'libusb-1.0-0-dev', 'libiio-dev'];
 const BUILD_COMMANDS = ['g++', 'make', 'python3'];
 
 class SetupError extends Error {}
