@@ -11,7 +11,7 @@ import {
 import { BinaryBuffer } from './binary-buffer.js';
 import type { BinaryClient, BlockHandle } from './binary-client.js';
 import type { ServerTraits } from './binary-session.js';
-import { BufferPool, type PayloadBuffer } from './buffer-pool.js';
+import { BufferPool, type PayloadBuffer, viewOf } from './buffer-pool.js';
 import type { ControlLink } from './control-link.js';
 import type { ReaderStatistics } from './frame-reader.js';
 import type { Capture, CapturedBlock, CaptureSink, StreamPlan } from './session.js';
@@ -99,7 +99,7 @@ export class BinaryCapture implements Capture {
   request(block: InputBlock, transfers: readonly Uint8Array[]): void {
     if (this.#closing === undefined && !this.#failed) {
       this.#inFlight++;
-      this.#buffer.client.requestBlock(block, ...transfers);
+      this.#buffer.client.requestBlock(block, transfers);
     }
   }
 
@@ -107,7 +107,7 @@ export class BinaryCapture implements Capture {
     this.#inFlight--;
     if (this.#closing !== undefined || this.#failed) {
       block.drop();
-    } else if (block.length > 0) {
+    } else if (block.bytes.length > 0) {
       this.#sink.onBlock(block);
     } else if (isDequeueTimeout(code)) {
       this.#sink.onRetry();
@@ -137,12 +137,13 @@ class InputBlock implements BlockHandle, CapturedBlock {
   readonly #capture: BinaryCapture;
   readonly #record: Uint8Array<ArrayBuffer> | undefined;
   #hasRecord = false;
+  readonly #setBytes: number;
   #buffer: PayloadBuffer | undefined;
-  length = 0;
+  bytes: Uint8Array<ArrayBuffer> = NO_BYTES;
 
   constructor(
     capture: BinaryCapture,
-    { plan, client, blockBytes }: BinaryBuffer,
+    { plan, client, blockBytes, layout }: BinaryBuffer,
     traits: ServerTraits,
     index: number,
     pool: BufferPool,
@@ -150,19 +151,17 @@ class InputBlock implements BlockHandle, CapturedBlock {
     this.what = `${plan.what}, block ${index}`;
     this.clientId = index + 1;
     this.blockBytes = blockBytes;
+    this.#setBytes = layout.bytes;
     this.pool = pool;
     this.records = plan.extensions?.metadata === true;
     const address = { clientId: index + 1, device: plan.device.index, code: packCode(index, plan.bufferIndex) };
     const header = client.encode({ operation: 'TRANSFER_BLOCK', ...address });
     const length = encodeU64(blockBytes);
-    this.transferRequest = traits.isBridge ? [concatenated(header, length)] : [header, length];
+    this.transferRequest =
+      traits.isBridge || client.link.packetSize === 1 ? [concatenated(header, length)] : [header, length];
     this.retryRequest = [client.encode({ operation: 'RETRY_DEQUEUE_BLOCK', ...address })];
     this.#capture = capture;
     this.#record = this.records ? new Uint8Array(BLOCK_RECORD_BYTES) : undefined;
-  }
-
-  get bytes(): Uint8Array<ArrayBuffer> {
-    return this.#buffer?.bytes ?? NO_BYTES;
   }
 
   get record(): Uint8Array<ArrayBuffer> | undefined {
@@ -176,7 +175,7 @@ class InputBlock implements BlockHandle, CapturedBlock {
     record: Uint8Array<ArrayBuffer> | undefined,
   ): void {
     this.#buffer = payload;
-    this.length = length;
+    this.bytes = payload === undefined ? NO_BYTES : viewOf(payload, 0, length - (length % this.#setBytes));
     this.#hasRecord = record !== undefined;
     if (record !== undefined) {
       this.#record?.set(record);
@@ -192,7 +191,7 @@ class InputBlock implements BlockHandle, CapturedBlock {
   drop(): void {
     this.#buffer?.pool.give(this.#buffer);
     this.#buffer = undefined;
-    this.length = 0;
+    this.bytes = NO_BYTES;
   }
 }
 

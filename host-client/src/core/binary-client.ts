@@ -89,16 +89,14 @@ export interface BlockHandle {
 
 interface Conversation {
   readonly what: string;
+  readonly isBlock: boolean;
   /** What a positive code means. @throws IioError `EPROTO` */
   expect(code: number, op: number): ExpectedPayload | undefined;
-  finish(
-    code: number,
-    payload: PayloadBuffer | undefined,
-    length: number,
-    record: Uint8Array<ArrayBuffer> | undefined,
-  ): void;
+}
+
+interface RequestConversation extends Conversation {
+  finish(code: number, payload: PayloadBuffer | undefined, length: number): void;
   fail(error: IioError): void;
-  readonly isBlock: boolean;
   /** Nobody waits any more, but the answer will come. */
   abandoned: boolean;
 }
@@ -109,7 +107,8 @@ class BlockConversation implements Conversation {
   readonly handle: BlockHandle;
   readonly #link: string;
   readonly #expected: { length: number; readonly pool: BufferPool };
-  abandoned = false;
+  /** A request is under way. */
+  awaited = false;
 
   constructor(link: string, handle: BlockHandle) {
     this.#link = link;
@@ -144,10 +143,6 @@ class BlockConversation implements Conversation {
   ): void {
     this.handle.onAnswer(code, payload, length, record);
   }
-
-  fail(): void {
-    // Who owns the block hears of the link.
-  }
 }
 
 /**
@@ -160,7 +155,7 @@ export class BinaryClient {
   readonly #link: Link;
   readonly #options: ClientOptions;
   readonly #reader: FrameReader;
-  readonly #conversations = new Map<number, Conversation>();
+  readonly #conversations = new Map<number, RequestConversation>();
   readonly #blocks = new Map<number, BlockConversation>();
   readonly #drainWaiters: (() => void)[] = [];
   readonly #onFailure: ((error: IioError) => void)[] = [];
@@ -302,7 +297,7 @@ export class BinaryClient {
    * Sends a request for a block. The answer goes to the handle; after a failure of the link nothing happens.
    * @param transfers each goes out as a transfer of its own; they must stay untouched until the answer
    */
-  requestBlock(handle: BlockHandle, ...transfers: readonly Uint8Array[]): void {
+  requestBlock(handle: BlockHandle, transfers: readonly Uint8Array[]): void {
     if (this.#failure !== undefined) {
       return;
     }
@@ -311,8 +306,17 @@ export class BinaryClient {
       conversation = new BlockConversation(this.#link.name, handle);
       this.#blocks.set(handle.clientId, conversation);
     }
-    this.#register(handle.clientId, conversation);
-    this.#write(transfers);
+    if (conversation.awaited) {
+      throw new IioError('EBUSY', `${handle.what} was requested twice`);
+    }
+    conversation.awaited = true;
+    this.#blocksAwaited++;
+    const [first] = transfers;
+    if (transfers.length === 1 && first !== undefined) {
+      this.#link.post(first, this.#onWriteFailed);
+    } else {
+      this.#write(transfers);
+    }
     this.#predict();
   }
 
@@ -341,7 +345,7 @@ export class BinaryClient {
     const clientId = request.clientId ?? 0;
     const timeoutMs = request.timeoutMs ?? this.#options.timeoutMs;
     const answer = new Promise<Answer>((resolve, reject) => {
-      const conversation: Conversation = {
+      const conversation: RequestConversation = {
         what: request.what,
         isBlock: false,
         expect: (code, op) => {
@@ -409,21 +413,19 @@ export class BinaryClient {
     return this.#reader.capacityFor(bytes);
   }
 
-  #register(clientId: number, conversation: Conversation): void {
+  #register(clientId: number, conversation: RequestConversation): void {
     const other = this.#conversations.get(clientId);
     if (other !== undefined) {
       throw new IioError('EBUSY', `${conversation.what}: '${other.what}' is not answered yet`);
     }
     this.#conversations.set(clientId, conversation);
-    this.#count(conversation, 1);
+    this.#othersAwaited++;
   }
 
-  #count(conversation: Conversation, change: 1 | -1): void {
-    if (conversation.isBlock) {
-      this.#blocksAwaited += change;
-    } else {
-      this.#othersAwaited += change;
-    }
+  /** A block's id may be another conversation's too: while the block is created, for example. */
+  #conversationOf(clientId: number): Conversation | undefined {
+    const block = this.#blocks.get(clientId);
+    return block?.awaited === true ? block : this.#conversations.get(clientId);
   }
 
   #predict(): void {
@@ -446,7 +448,7 @@ export class BinaryClient {
   };
 
   #onHeader(header: FrameHeader): ExpectedPayload | undefined {
-    const conversation = this.#conversations.get(header.clientId);
+    const conversation = this.#conversationOf(header.clientId);
     if ((header.op !== RESPONSE_OP && header.op !== BLOCK_ANSWER_OP) || conversation === undefined) {
       throw new IioError(
         'EPROTO',
@@ -455,7 +457,11 @@ export class BinaryClient {
       );
     }
     const expected = conversation.expect(header.code, header.op);
-    this.#count(conversation, -1);
+    if (conversation.isBlock) {
+      this.#blocksAwaited--;
+    } else {
+      this.#othersAwaited--;
+    }
     this.#predict();
     return expected;
   }
@@ -466,6 +472,12 @@ export class BinaryClient {
     length: number,
     record: Uint8Array<ArrayBuffer> | undefined,
   ): void {
+    const block = this.#blocks.get(clientId);
+    if (block?.awaited === true) {
+      block.awaited = false;
+      block.finish(code, payload, length, record);
+      return;
+    }
     const conversation = this.#conversations.get(clientId);
     this.#conversations.delete(clientId);
     if (conversation?.abandoned === true) {
@@ -473,7 +485,7 @@ export class BinaryClient {
       payload?.pool.give(payload);
       this.#wakeDrainWaiters();
     } else {
-      conversation?.finish(code, payload, length, record);
+      conversation?.finish(code, payload, length);
     }
   }
 

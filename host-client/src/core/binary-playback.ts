@@ -63,7 +63,7 @@ export class BinaryPlayback implements Playback {
     if (output === undefined || this.#closing !== undefined || this.#failed) {
       return;
     }
-    this.#buffer.client.requestBlock(output, ...output.transfer(bytes));
+    this.#buffer.client.requestBlock(output, output.transfer(bytes));
     if (!this.#enabled) {
       this.#enabled = true;
       this.#buffer.order('ENABLE_BUFFER', 'enable').catch((error: IioError) => this.#fail(error));
@@ -83,7 +83,7 @@ export class BinaryPlayback implements Playback {
       this.#sink.onPlayed(block);
     } else if (isDequeueTimeout(code)) {
       this.#sink.onRetry();
-      this.#buffer.client.requestBlock(block, block.retryRequest);
+      this.#buffer.client.requestBlock(block, [block.retryRequest]);
     } else {
       this.#fail(blockError(block.what, code));
     }

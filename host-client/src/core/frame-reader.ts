@@ -5,7 +5,8 @@ import {
   type FrameHeader,
   IioError,
 } from '@iio-bridge/protocol';
-import type { BufferPool, PayloadBuffer } from './buffer-pool.js';
+import { type BufferPool, type PayloadBuffer, viewOf } from './buffer-pool.js';
+import { Fifo } from './fifo.js';
 import type { Link, ReadSink, ReadTransfer } from './link.js';
 
 /** Servers cut what they send at 1 MiB, and a longer read is no faster. Bytes. */
@@ -109,7 +110,7 @@ const HEADER = { kind: 'header' } as const;
 const PREDICTED = { kind: 'predicted' } as const;
 type Cursor =
   | { readonly kind: 'header' | 'predicted' }
-  | { readonly kind: 'payload'; readonly buffer: PayloadBuffer; readonly offset: number; readonly end: number };
+  | { readonly kind: 'payload'; readonly buffer: PayloadBuffer; offset: number; readonly end: number };
 
 interface PayloadInProgress {
   length: number;
@@ -143,11 +144,11 @@ export class FrameReader {
   readonly #headerView = new DataView(this.#headerBytes.buffer);
   readonly #record = this.#headerBytes.subarray(FRAME_HEADER_BYTES);
   readonly #header: ReusedHeader = { clientId: 0, op: 0, dev: 0, code: 0 };
-  readonly #idleHeaders: Uint8Array[] = [];
-  readonly #idleSlots: Slot[] = [];
+  readonly #idleHeaders = new Fifo<Uint8Array>();
+  readonly #idleSlots = new Fifo<Slot>();
   readonly #onSlotDone = (): void => this.#finished();
   /** Posted reads, oldest first. */
-  readonly #slots: Slot[] = [];
+  readonly #slots = new Fifo<Slot>();
   readonly #maxWindowBytes: number;
   #headerFilled = 0;
   /** Length of the header that is being read, with its record if it has one. */
@@ -263,7 +264,7 @@ export class FrameReader {
 
   /** @returns whether another read may be tried right away */
   #postOne(cursor: Cursor): boolean {
-    const slot = this.#idleSlots.pop() ?? new Slot(this.#onSlotDone);
+    const slot = this.#idleSlots.shift() ?? new Slot(this.#onSlotDone);
     const bytes = this.#memoryFor(cursor);
     let failure: unknown;
     if (this.#slots.length === 0 || this.#bytesInFlight + bytes.length <= this.#windowBytes) {
@@ -287,7 +288,11 @@ export class FrameReader {
       slot.end = cursor.end;
       cursor.buffer.posted++;
       const offset = cursor.offset + bytes.length;
-      this.#cursor = offset === cursor.end ? HEADER : { ...cursor, offset };
+      if (offset === cursor.end) {
+        this.#cursor = HEADER;
+      } else {
+        cursor.offset = offset;
+      }
     } else {
       this.#headersInFlight++;
       this.#cursor = PREDICTED;
@@ -300,12 +305,12 @@ export class FrameReader {
   #memoryFor(cursor: Cursor): Uint8Array {
     if (cursor.kind === 'payload') {
       const length = Math.min(this.#chunkBytes, cursor.end - cursor.offset);
-      return cursor.buffer.bytes.subarray(cursor.offset, cursor.offset + length);
+      return viewOf(cursor.buffer, cursor.offset, length);
     }
     const records = this.#prediction?.records === true;
     const length = this.#roundUp(records ? this.#headerBytes.length : FRAME_HEADER_BYTES);
     while (this.#idleHeaders.length > 0) {
-      const idle = this.#idleHeaders.pop();
+      const idle = this.#idleHeaders.shift();
       if (idle?.length === length) {
         return idle;
       }
@@ -367,7 +372,7 @@ export class FrameReader {
 
   #finished(): void {
     while (!this.#stopped) {
-      const head = this.#slots[0];
+      const head = this.#slots.first;
       if (head?.done !== true) {
         break;
       }
@@ -420,7 +425,9 @@ export class FrameReader {
 
   #takeHeader(slot: Slot, at: number): number {
     const taken = Math.min(this.#headerNeeded - this.#headerFilled, slot.length - at);
-    this.#headerBytes.set(slot.bytes.subarray(at, at + taken), this.#headerFilled);
+    for (let i = 0; i < taken; i++) {
+      this.#headerBytes[this.#headerFilled + i] = slot.bytes[at + i] ?? 0;
+    }
     this.#headerFilled += taken;
     if (this.#headerFilled < this.#headerNeeded) {
       return taken;
@@ -505,7 +512,7 @@ export class FrameReader {
 
   /** Whether the oldest read in flight is for what the parser waits for. */
   #aligned(): boolean {
-    const head = this.#slots[0];
+    const head = this.#slots.first;
     if (head === undefined) {
       return true;
     }
@@ -525,7 +532,7 @@ export class FrameReader {
 
   #cancelAll(): void {
     // Newest first, so that data arriving meanwhile stays in the oldest reads.
-    for (const slot of this.#slots.toReversed()) {
+    for (const slot of this.#slots.toArray().reverse()) {
       slot.transfer?.cancel();
     }
   }

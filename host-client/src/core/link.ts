@@ -49,6 +49,8 @@ export interface Link {
    * untouched until the promise settles; it rejects with an `IioError` if any of them failed.
    */
   write(...transfers: readonly Uint8Array[]): Promise<void>;
+  /** {@link write} of one transfer, for what happens per block; `onFailed` is called if it fails. */
+  post(transfer: Uint8Array, onFailed: (error: IioError) => void): void;
   close(): Promise<void>;
 }
 

@@ -24,13 +24,12 @@ export class RxBlock implements Disposable {
   readonly samples: number;
   readonly #owner: RxBlockOwner;
   #captured: CapturedBlock | undefined;
-  #bytes: Uint8Array<ArrayBuffer> | undefined;
 
   constructor(owner: RxBlockOwner, sequence: number, epoch: number, captured: CapturedBlock) {
     this.#owner = owner;
     this.sequence = sequence;
     this.epoch = epoch;
-    this.samples = Math.floor(captured.length / owner.layout.bytes);
+    this.samples = captured.bytes.length / owner.layout.bytes;
     this.#captured = captured;
   }
 
@@ -44,8 +43,7 @@ export class RxBlock implements Disposable {
    * @throws IioError `RELEASED`
    */
   get bytes(): Uint8Array<ArrayBuffer> {
-    this.#bytes ??= this.#held().bytes.subarray(0, this.samples * this.layout.bytes);
-    return this.#bytes;
+    return this.#held().bytes;
   }
 
   /**
@@ -99,7 +97,6 @@ export class RxBlock implements Disposable {
   release(): void {
     const captured = this.#captured;
     this.#captured = undefined;
-    this.#bytes = undefined;
     if (captured !== undefined) {
       this.#owner.released(captured);
     }

@@ -8,6 +8,7 @@ import type { Connection } from './connection.js';
 import type { Closable } from './context.js';
 import { abortError, withDeadline } from './deadline.js';
 import type { Device } from './device.js';
+import { Fifo } from './fifo.js';
 import { readCounts } from './record-counts.js';
 import { RxBlock, type RxBlockOwner } from './rx-block.js';
 import type { Calibration } from './samples.js';
@@ -86,7 +87,7 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
   readonly #device: Device;
   readonly #options: RxStreamOptions;
   readonly #plan: StreamPlan;
-  readonly #ready: RxBlock[] = [];
+  readonly #ready = new Fifo<RxBlock>();
   readonly #waiters: Waiters<IteratorResult<RxBlock, undefined>>;
   readonly #onAbort: () => void;
   readonly #timeoutMs: number;
@@ -239,7 +240,7 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
    */
   close(): Promise<void> {
     this.#closing ??= this.#tearDown();
-    for (const block of this.#ready.splice(0)) {
+    for (const block of this.#ready.drain()) {
       block.release();
     }
     this.#waiters.resolveAll({ done: true, value: undefined });
@@ -278,10 +279,10 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
 
   #arrived(captured: CapturedBlock): void {
     this.#lastAt = performance.now();
-    this.#bytes += captured.length;
+    this.#bytes += captured.bytes.length;
     if (this.#sequence === 0) {
       this.#firstAt = this.#lastAt;
-      this.#firstBytes = captured.length;
+      this.#firstBytes = captured.bytes.length;
     }
     if (captured.record !== undefined) {
       this.#count(captured.record);
@@ -366,7 +367,7 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
     }
     this.#failure = error;
     if (error.code === 'ECANCELED') {
-      this.#ready.length = 0;
+      this.#ready.drain();
     }
     this.#waiters.rejectAll(error);
     this.#closing = this.#tearDown();

@@ -51,9 +51,8 @@ export interface StreamPlan {
 
 /** Samples that have arrived. Reused: holds until it is recycled. */
 export interface CapturedBlock {
-  /** The memory that `length` bytes of samples are at the start of. */
+  /** The samples; whole sample sets. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly length: number;
   /** The block record (`BLOCK_RECORD_BYTES`), with iio-bridge. */
   readonly record: Uint8Array<ArrayBuffer> | undefined;
   /** Gives the memory back; the server is asked for more. */

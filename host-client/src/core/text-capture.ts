@@ -18,7 +18,8 @@ interface Received {
 }
 
 interface TextBlock extends CapturedBlock {
-  length: number;
+  readonly memory: Uint8Array<ArrayBuffer>;
+  bytes: Uint8Array<ArrayBuffer>;
 }
 
 /**
@@ -93,9 +94,10 @@ export class TextCapture implements Capture {
   }
 
   #newBlock(bytes: number): TextBlock {
+    const memory = new Uint8Array(this.#client.reader.capacityFor(bytes));
     const block: TextBlock = {
-      bytes: new Uint8Array(this.#client.reader.capacityFor(bytes)),
-      length: 0,
+      memory,
+      bytes: memory.subarray(0, bytes),
       record: undefined,
       recycle: () => {
         this.#idle.push(block);
@@ -116,11 +118,14 @@ export class TextCapture implements Capture {
           continue;
         }
         this.#reading = true;
-        block.length = await this.#fill(block.bytes);
+        const length = await this.#fill(block.memory);
         this.#reading = false;
-        if (block.length === 0) {
+        if (length === 0) {
           this.#idle.unshift(block);
         } else if (this.#closing === undefined) {
+          if (block.bytes.length !== length) {
+            block.bytes = block.memory.subarray(0, length);
+          }
           this.#sink.onBlock(block);
         }
       }

@@ -1,4 +1,5 @@
 import type { IioError } from '@iio-bridge/protocol';
+import { Fifo } from './fifo.js';
 
 interface Waiter<T> {
   readonly resolve: (value: T) => void;
@@ -13,7 +14,7 @@ interface Waiter<T> {
 export class Waiters<T> {
   readonly #timeoutMs: number;
   readonly #onTimeout: () => IioError;
-  readonly #waiting: Waiter<T>[] = [];
+  readonly #waiting = new Fifo<Waiter<T>>();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(timeoutMs: number, onTimeout: () => IioError) {
@@ -41,20 +42,20 @@ export class Waiters<T> {
 
   resolveAll(value: T): void {
     this.#disarm();
-    for (const { resolve } of this.#waiting.splice(0)) {
+    for (const { resolve } of this.#waiting.drain()) {
       resolve(value);
     }
   }
 
   rejectAll(error: IioError): void {
     this.#disarm();
-    for (const { reject } of this.#waiting.splice(0)) {
+    for (const { reject } of this.#waiting.drain()) {
       reject(error);
     }
   }
 
   #arm(): void {
-    const [first] = this.#waiting;
+    const { first } = this.#waiting;
     if (this.#timer === undefined && first !== undefined && first.until !== Number.POSITIVE_INFINITY) {
       this.#timer = setTimeout(() => this.#expire(), Math.max(1, Math.ceil(first.until - performance.now())));
     }
@@ -68,7 +69,7 @@ export class Waiters<T> {
   #expire(): void {
     this.#timer = undefined;
     const now = performance.now();
-    while (this.#waiting[0] !== undefined && this.#waiting[0].until <= now) {
+    while (this.#waiting.first !== undefined && this.#waiting.first.until <= now) {
       this.#waiting.shift()?.reject(this.#onTimeout());
     }
     this.#arm();

@@ -1,22 +1,36 @@
 import { connect, type Socket } from 'node:net';
 import { IioError } from '@iio-bridge/protocol';
 import { deferred } from '../core/deferred.js';
+import { Fifo } from '../core/fifo.js';
 import type { Link, ReadSink, ReadTransfer } from '../core/link.js';
 
 /** What is received before a read asks for it, or for a small read. Bytes. */
 const SCRATCH_BYTES = 64 * 1024;
 /** From this many missing bytes on, the kernel fills the read's own memory. Bytes. */
 const DIRECT_BYTES = 32 * 1024;
+const SMALL_COPY_BYTES = 64;
 /** As iiod's own sockets: a dead peer is noticed while nothing is asked. Milliseconds. */
 const KEEP_ALIVE_DELAY_MS = 10_000;
 
-interface PostedRead extends ReadTransfer {
-  readonly buffer: Uint8Array;
-  readonly minimum: number;
-  readonly sink: ReadSink;
-  filled: number;
-  cancelled: boolean;
+/** A read in flight; reused. */
+class PostedRead implements ReadTransfer {
+  buffer: Uint8Array = NO_BYTES;
+  minimum = 0;
+  sink: ReadSink | undefined;
+  filled = 0;
+  cancelled = false;
+  readonly #onCancel: (read: PostedRead) => void;
+
+  constructor(onCancel: (read: PostedRead) => void) {
+    this.#onCancel = onCancel;
+  }
+
+  cancel(): void {
+    this.#onCancel(this);
+  }
 }
+
+const NO_BYTES = new Uint8Array();
 
 /**
  * One TCP connection. Owns the socket.
@@ -28,7 +42,9 @@ export class TcpLink implements Link {
   readonly name: string;
   readonly packetSize = 1;
   readonly #socket: Socket;
-  readonly #reads: PostedRead[] = [];
+  readonly #reads = new Fifo<PostedRead>();
+  readonly #idle = new Fifo<PostedRead>();
+  readonly #onCancel = (read: PostedRead): void => this.#cancel(read);
   readonly #scratch = new Uint8Array(SCRATCH_BYTES);
   readonly #closed = deferred<void>();
   readonly #deliverLeft = (): void => {
@@ -70,7 +86,12 @@ export class TcpLink implements Link {
 
   read(buffer: Uint8Array, sink: ReadSink, minimum = buffer.length): ReadTransfer {
     this.#requireOpen();
-    const read: PostedRead = { buffer, minimum, sink, filled: 0, cancelled: false, cancel: () => this.#cancel(read) };
+    const read = this.#idle.shift() ?? new PostedRead(this.#onCancel);
+    read.buffer = buffer;
+    read.minimum = minimum;
+    read.sink = sink;
+    read.filled = 0;
+    read.cancelled = false;
     this.#reads.push(read);
     if (this.#leftEnd > this.#leftStart) {
       queueMicrotask(this.#deliverLeft);
@@ -96,6 +117,15 @@ export class TcpLink implements Link {
       });
       this.#socket.uncork();
     });
+  }
+
+  post(transfer: Uint8Array, onFailed: (error: IioError) => void): void {
+    if (this.#closing || this.#failure !== undefined) {
+      onFailed(this.#failure ?? new IioError('ECANCELED', `${this.name}: closed`));
+    } else {
+      // The connection's failure ends what waits for an answer; nobody needs this write's.
+      this.#socket.write(transfer);
+    }
   }
 
   close(): Promise<void> {
@@ -134,7 +164,7 @@ export class TcpLink implements Link {
 
   /** Where the kernel puts what comes next. */
   #lend(): Uint8Array {
-    const head = this.#reads[0];
+    const head = this.#reads.first;
     this.#lent = head !== undefined && head.buffer.length - head.filled >= DIRECT_BYTES ? head : undefined;
     return this.#lent === undefined ? this.#scratch : this.#lent.buffer.subarray(this.#lent.filled);
   }
@@ -156,12 +186,12 @@ export class TcpLink implements Link {
   #distribute(source: Uint8Array, from: number, to: number): number {
     let at = from;
     while (at < to) {
-      const head = this.#reads[0];
+      const head = this.#reads.first;
       if (head === undefined) {
         break;
       }
       const taken = Math.min(to - at, head.buffer.length - head.filled);
-      head.buffer.set(source.subarray(at, at + taken), head.filled);
+      copy(source, at, head.buffer, head.filled, taken);
       at += taken;
       this.#fill(head, taken);
     }
@@ -173,27 +203,33 @@ export class TcpLink implements Link {
     head.filled += bytes;
     if (head.filled >= head.minimum || head.cancelled) {
       this.#reads.shift();
-      head.sink.onRead(head.filled, head.filled < head.minimum);
+      this.#finish(head, head.filled < head.minimum);
     }
   }
 
   #cancel(read: PostedRead): void {
     read.cancelled = true;
-    const at = this.#reads.indexOf(read);
-    if (at >= 0 && read !== this.#lent) {
-      this.#reads.splice(at, 1);
-      queueMicrotask(() => read.sink.onRead(read.filled, true));
+    if (read !== this.#lent && this.#reads.remove(read)) {
+      queueMicrotask(() => this.#finish(read, true));
     }
+  }
+
+  #finish(read: PostedRead, cancelled: boolean): void {
+    const { sink, filled } = read;
+    read.sink = undefined;
+    read.buffer = NO_BYTES;
+    this.#idle.push(read);
+    sink?.onRead(filled, cancelled);
   }
 
   #end(failure: IioError): void {
     this.#failure ??= failure;
     this.#lent = undefined;
-    for (const read of this.#reads.splice(0)) {
+    for (const read of this.#reads.drain()) {
       if (this.#closing || read.cancelled) {
-        read.sink.onRead(read.filled, true);
+        this.#finish(read, true);
       } else {
-        read.sink.onReadFailed(this.#failure);
+        read.sink?.onReadFailed(this.#failure);
       }
     }
   }
@@ -210,6 +246,17 @@ export class TcpLink implements Link {
   #lost(cause?: unknown): IioError {
     const why = cause === undefined ? 'the server closed the connection' : String(cause);
     return new IioError('DISCONNECTED', `${this.name}: ${why}`, { cause });
+  }
+}
+
+/** Without a view for a few bytes, of which there is one per block. */
+function copy(source: Uint8Array, from: number, target: Uint8Array, to: number, bytes: number): void {
+  if (bytes > SMALL_COPY_BYTES) {
+    target.set(source.subarray(from, from + bytes), to);
+    return;
+  }
+  for (let i = 0; i < bytes; i++) {
+    target[to + i] = source[from + i] ?? 0;
   }
 }
 

@@ -1,4 +1,5 @@
 import { IioError } from '@iio-bridge/protocol';
+import { Fifo } from '../core/fifo.js';
 import type { Link, ReadSink, ReadTransfer } from '../core/link.js';
 import { LIBUSB_ERROR, LIBUSB_TRANSFER, type UsbEndpoint, type UsbTransfer, usbErrno } from './usb-api.js';
 
@@ -23,7 +24,7 @@ interface Carrier extends ReadTransfer {
 
 interface PendingWrite {
   readonly bytes: Uint8Array;
-  readonly resolve: () => void;
+  readonly resolve: (() => void) | undefined;
   readonly reject: (error: IioError) => void;
 }
 
@@ -35,9 +36,9 @@ export class UsbLink implements Link {
   readonly #out: UsbEndpoint;
   readonly #host: UsbLinkHost;
   readonly #closePipe: () => Promise<void>;
-  readonly #idle: { readonly in: Carrier[]; readonly out: Carrier[] } = { in: [], out: [] };
+  readonly #idle = { in: new Fifo<Carrier>(), out: new Fifo<Carrier>() };
   readonly #busy = new Set<Carrier>();
-  readonly #writes: PendingWrite[] = [];
+  readonly #writes = new Fifo<PendingWrite>();
   readonly #idleWaiters: (() => void)[] = [];
   readonly #pushWrites = (): void => this.#submitWrites();
   #closing: Promise<void> | undefined;
@@ -76,6 +77,11 @@ export class UsbLink implements Link {
     return Promise.all(written).then(() => {});
   }
 
+  post(transfer: Uint8Array, onFailed: (error: IioError) => void): void {
+    this.#writes.push({ bytes: transfer, resolve: undefined, reject: onFailed });
+    this.#submitWrites();
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#finish();
     return this.#closing;
@@ -83,7 +89,7 @@ export class UsbLink implements Link {
 
   async #finish(): Promise<void> {
     this.#host.onMemoryFreed.delete(this.#pushWrites);
-    for (const { reject } of this.#writes.splice(0)) {
+    for (const { reject } of this.#writes.drain()) {
       reject(this.#closedError());
     }
     for (const carrier of [...this.#busy].reverse()) {
@@ -97,7 +103,7 @@ export class UsbLink implements Link {
 
   #submitWrites(): void {
     for (;;) {
-      const next = this.#writes[0];
+      const next = this.#writes.first;
       if (next === undefined) {
         return;
       }
@@ -121,7 +127,7 @@ export class UsbLink implements Link {
     sink: ReadSink | undefined,
     write: PendingWrite | undefined,
   ): Carrier {
-    const carrier = this.#idle[direction].pop() ?? this.#makeCarrier(direction);
+    const carrier = this.#idle[direction].shift() ?? this.#makeCarrier(direction);
     carrier.sink = sink;
     carrier.write = write;
     carrier.bytes = bytes.length;
@@ -166,7 +172,7 @@ export class UsbLink implements Link {
       } else if (length < write.bytes.length) {
         write.reject(new IioError('EIO', `${this.name}: ${length} of ${write.bytes.length} bytes written`));
       } else {
-        write.resolve();
+        write.resolve?.();
       }
     }
     if (this.#busy.size === 0) {

@@ -105,6 +105,10 @@ export class FakeLink implements Link {
     return Promise.resolve();
   }
 
+  post(transfer: Uint8Array, onFailed: (error: IioError) => void): void {
+    this.write(transfer).catch(onFailed);
+  }
+
   async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;

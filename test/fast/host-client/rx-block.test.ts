@@ -33,7 +33,7 @@ function blockIn(
   onRelease: () => void = () => {},
 ): RxBlock {
   const owner = { layout, calibrations, released: (captured: CapturedBlock) => captured.recycle() };
-  return new RxBlock(owner, 0, 0, { bytes, length: bytes.length, record: undefined, recycle: onRelease });
+  return new RxBlock(owner, 0, 0, { bytes, record: undefined, recycle: onRelease });
 }
 
 describe('a block', () => {
