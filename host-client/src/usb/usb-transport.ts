@@ -10,7 +10,7 @@ import {
   type UsbInterface,
   usbErrno,
 } from './usb-api.js';
-import { accessDenied, type FoundUsbContext, findUsbContext, hexId, nameOf } from './usb-discovery.js';
+import { accessDenied, type FoundUsbContext, findUsbContext, hexId, nameOf, type UsbFilter } from './usb-discovery.js';
 import { UsbLink, type UsbLinkHost } from './usb-link.js';
 
 /** Vendor request to an interface, host to device. */
@@ -35,13 +35,17 @@ export class UsbTransport implements Transport {
   readonly uri: string;
   readonly description: string;
   readonly attributes: ReadonlyMap<string, string>;
+  readonly #api: UsbApi;
+  readonly #found: FoundUsbContext;
   readonly #device: UsbDevice;
   readonly #interface: UsbInterface;
   readonly #pipes: readonly Pipe[];
   readonly #host: UsbLinkHost;
 
-  private constructor(found: FoundUsbContext, usbInterface: UsbInterface, pipes: readonly Pipe[]) {
+  private constructor(api: UsbApi, found: FoundUsbContext, usbInterface: UsbInterface, pipes: readonly Pipe[]) {
     const { device } = found;
+    this.#api = api;
+    this.#found = found;
     const { bcdUSB } = device.deviceDescriptor;
     this.uri = found.uri;
     this.description = found.description;
@@ -65,7 +69,11 @@ export class UsbTransport implements Transport {
    *   has claimed the interface), `DISCONNECTED`
    */
   static async open(uri: string, api?: UsbApi): Promise<UsbTransport> {
-    const found = await findUsbContext(api ?? (await loadUsb()), uri);
+    return await UsbTransport.#open(uri, api ?? (await loadUsb()));
+  }
+
+  static async #open(uri: string, api: UsbApi, filter?: UsbFilter): Promise<UsbTransport> {
+    const found = await findUsbContext(api, uri, filter);
     const { device, interfaceIndex } = found;
     try {
       device.open();
@@ -74,7 +82,7 @@ export class UsbTransport implements Transport {
     }
     try {
       const usbInterface = claim(device, interfaceIndex);
-      const transport = new UsbTransport(found, usbInterface, pipesOf(usbInterface));
+      const transport = new UsbTransport(api, found, usbInterface, pipesOf(usbInterface));
       await transport.#pipeRequest('RESET_PIPES', 0);
       return transport;
     } catch (error) {
@@ -122,6 +130,14 @@ export class UsbTransport implements Transport {
       // Only a lost device cannot be told; closing it is all that is left.
     }
     this.#device.close();
+  }
+
+  /** By the serial number; a device without one must be the only one of its vendor and product. */
+  async reopen(): Promise<Transport> {
+    const { serial, vendorId, productId } = this.#found;
+    return serial === ''
+      ? await UsbTransport.#open('usb:', this.#api, { vendorId, productId })
+      : await UsbTransport.#open(`usb:serial=${serial}`, this.#api);
   }
 
   #pipeRequest(request: keyof typeof PIPE_REQUEST, pipe: number): Promise<void> {

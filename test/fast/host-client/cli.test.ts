@@ -133,7 +133,7 @@ describe('the command line', () => {
     [['read'], 2],
     [['read', 'adc', '-s', 'many', '-o', 'x'], 2],
     [['frobnicate'], 2],
-    [['info', '-u', 'ip:localhost'], 1],
+    [['info', '-u', 'ip:localhost:1'], 1],
     [['info', '-u', 'usb:nonsense'], 1],
   ])('%j exits with %i', (args, expected) => {
     expect(existsSync(MAIN), `${MAIN} must be built`).toBe(true);

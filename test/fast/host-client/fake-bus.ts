@@ -1,5 +1,5 @@
 import { IioError } from '@iio-bridge/protocol';
-import type { Link, LinkRole, ReadCompletion, ReadTransfer, Transport } from '../../../host-client/src/core/link.js';
+import type { Link, LinkRole, ReadSink, ReadTransfer, Transport } from '../../../host-client/src/core/link.js';
 
 /** Small, seeded, good enough to vary timings (mulberry32). */
 export function seededRandom(seed: number): () => number {
@@ -14,8 +14,7 @@ export function seededRandom(seed: number): () => number {
 
 interface PostedRead {
   readonly buffer: Uint8Array;
-  readonly resolve: (completion: ReadCompletion) => void;
-  readonly reject: (error: IioError) => void;
+  readonly sink: ReadSink;
   filled: number;
   cancelRequested: boolean;
 }
@@ -71,7 +70,7 @@ export class FakeLink implements Link {
     this.#wake();
   }
 
-  read(buffer: Uint8Array): ReadTransfer {
+  read(buffer: Uint8Array, sink: ReadSink): ReadTransfer {
     if (buffer.length === 0 || buffer.length % this.packetSize !== 0) {
       throw new IioError('EINVAL', `read of ${buffer.length} bytes`);
     }
@@ -81,21 +80,15 @@ export class FakeLink implements Link {
     if (this.bytesPosted + buffer.length > this.memoryLimit) {
       throw new IioError('ENOMEM', `${this.name}: no memory`);
     }
-    let read: PostedRead | undefined;
-    const done = new Promise<ReadCompletion>((resolve, reject) => {
-      read = { buffer, resolve, reject, filled: 0, cancelRequested: false };
-      this.#reads.push(read);
-    });
+    const read: PostedRead = { buffer, sink, filled: 0, cancelRequested: false };
+    this.#reads.push(read);
     this.bytesPosted += buffer.length;
     this.mostBytesPosted = Math.max(this.mostBytesPosted, this.bytesPosted);
     this.#wake();
     return {
-      done,
       cancel: () => {
-        if (read !== undefined) {
-          read.cancelRequested = true;
-          this.#wake();
-        }
+        read.cancelRequested = true;
+        this.#wake();
       },
     };
   }
@@ -112,12 +105,16 @@ export class FakeLink implements Link {
     return Promise.resolve();
   }
 
+  post(transfer: Uint8Array, onFailed: (error: IioError) => void): void {
+    this.write(transfer).catch(onFailed);
+  }
+
   async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
       for (const read of this.#reads.splice(0)) {
         this.bytesPosted -= read.buffer.length;
-        read.resolve({ length: read.filled, cancelled: true });
+        read.sink.onRead(read.filled, true);
       }
       this.server.onClosed();
     }
@@ -134,7 +131,7 @@ export class FakeLink implements Link {
     this.#ticking = false;
     if (this.#failure !== undefined) {
       for (const read of this.#reads.splice(0)) {
-        read.reject(this.#failure);
+        read.sink.onReadFailed(this.#failure);
       }
       return;
     }
@@ -162,7 +159,7 @@ export class FakeLink implements Link {
     }
     if (packet.length > read.buffer.length - read.filled) {
       this.#reads.splice(0, 1);
-      read.reject(new IioError('EOVERFLOW', `${this.name}: babble`));
+      read.sink.onReadFailed(new IioError('EOVERFLOW', `${this.name}: babble`));
       return;
     }
     read.buffer.set(packet, read.filled);
@@ -175,7 +172,7 @@ export class FakeLink implements Link {
   #end(read: PostedRead, cancelled: boolean): void {
     this.#reads.splice(this.#reads.indexOf(read), 1);
     this.bytesPosted -= read.buffer.length;
-    read.resolve({ length: read.filled, cancelled });
+    read.sink.onRead(read.filled, cancelled);
   }
 }
 

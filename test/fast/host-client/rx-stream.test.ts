@@ -14,7 +14,7 @@ afterEach(async () => {
 
 async function connect(options: FakeServerOptions = {}, contextOptions: ContextOptions = {}) {
   const server = new FakeServer(options);
-  const context = await Context.connect(server.transport, { timeoutMs: 500, ...contextOptions });
+  const context = await Context.connect(server.transport, { timeoutMs: 5000, ...contextOptions });
   open.push(context);
   return { server, context };
 }

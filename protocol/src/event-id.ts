@@ -1,11 +1,11 @@
-import type { ChannelDescription } from '@iio-bridge/protocol';
+import type { ChannelDescription } from './model.js';
 
 /** enum iio_chan_type, include/uapi/linux/iio/types.h, by the names that sysfs has for them. */
 const CHANNEL_TYPES = (
   'voltage current power accel anglvel magn illuminance intensity proximity temp incli rot angl timestamp capacitance ' +
   'altvoltage cct pressure humidityrelative activity steps energy distance velocity concentration resistance ph uvindex ' +
   'electricalconductivity count index gravity positionrelative phase massconcentration deltaangl deltavelocity ' +
-  'colortemp chromaticity'
+  'colortemp chromaticity attention altcurrent'
 ).split(' ');
 
 /** enum iio_modifier from IIO_MOD_X = 1 on, same header. */
@@ -17,8 +17,8 @@ const MODIFIERS = (
 ).split(' ');
 
 /** enum iio_event_type and iio_event_direction, same header. */
-const EVENT_TYPES = ['thresh', 'mag', 'roc', 'thresh_adaptive', 'mag_adaptive', 'change', 'mag_referenced', 'gesture'];
-const EVENT_DIRECTIONS = ['either', 'rising', 'falling', 'none', 'singletap', 'doubletap'];
+const EVENT_TYPES = 'thresh mag roc thresh_adaptive mag_adaptive change mag_referenced gesture fault'.split(' ');
+const EVENT_DIRECTIONS = 'either rising falling none singletap doubletap fault_openwire'.split(' ');
 
 export interface EventKind {
   /** `thresh` */
@@ -52,4 +52,32 @@ export function eventId(channel: Pick<ChannelDescription, 'id'>, { type, directi
     (second === undefined ? 0n : 1n << 55n) |
     (field(EVENT_TYPES, type, 0) << 56n)
   );
+}
+
+/** What an event's id says. Names are sysfs's; what this table does not know is a number, as text. */
+export interface EventIdFields extends EventKind {
+  /** `voltage` */
+  readonly channelType: string;
+  /** `x`, of `accel_x`. */
+  readonly modifier: string | undefined;
+  /** `voltage1` has 1. Negative where the channel has no number. */
+  readonly channel: number;
+  /** The other one of a differential channel. */
+  readonly channel2: number | undefined;
+}
+
+/** The inverse of {@link eventId}. */
+export function decodeEventId(id: bigint): EventIdFields {
+  const field = (shift: number, bits: number) => Number((id >> BigInt(shift)) & ((1n << BigInt(bits)) - 1n));
+  const name = (list: readonly string[], value: number) => list[value] ?? String(value);
+  const modifier = field(40, 8);
+  const differential = field(55, 1) === 1;
+  return {
+    type: name(EVENT_TYPES, field(56, 8)),
+    direction: name(EVENT_DIRECTIONS, field(48, 7)),
+    channelType: name(CHANNEL_TYPES, field(32, 8)),
+    modifier: modifier === 0 ? undefined : name(MODIFIERS, modifier - 1),
+    channel: (field(0, 16) << 16) >> 16,
+    channel2: differential ? (field(16, 16) << 16) >> 16 : undefined,
+  };
 }
