@@ -122,7 +122,9 @@ export class Service {
       buffers: new Buffers(claims),
       sharedBuffers: new SharedBuffers({
         claims,
-        memory,
+        inputs,
+        ring: config.stream.ring,
+        policy: config.stream.policy,
         openSampleIo: (fd) => plane.openSampleIo(fd),
         demux: config.protocol.demux,
       }),

@@ -309,7 +309,7 @@ export class TestBridge {
       buffers: new Buffers(this.claims),
       sharedBuffers: new SharedBuffers({
         claims: this.claims,
-        memory,
+        inputs,
         openSampleIo: (fd) => this.plane.openSampleIo(fd),
         demux: config.protocol.demux,
       }),
