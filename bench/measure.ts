@@ -5,7 +5,7 @@ import { baselineCommand, streamOptions, typescriptCommand } from './programs.js
 import { BridgeServer, type Server, startIiod } from './servers.js';
 import { TIMESTAMPED_SET_BYTES } from './timestamps.js';
 
-const RUN_TIMEOUT_MS = 60_000;
+const RUN_TIMEOUT_MS = 180_000;
 
 /** What a latency run keeps to: half of what the slowest chain manages on the slowest machine. Bytes/s. */
 const LATENCY_BYTES_PER_SECOND = 32e6;

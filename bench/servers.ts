@@ -18,7 +18,7 @@ export async function loadBenchModules(machine: Machine): Promise<void> {
   await machine.writeFile('/sys/module/usbcore/parameters/usbfs_memory_mb', '0');
 }
 
-const READY_MS = 30_000;
+const READY_MS = 120_000;
 const SEEN_BY_HOST = 'grep -qsx IIO /sys/bus/usb/devices/*/interface';
 
 /** `iio-bridge serve` in a guest. */

@@ -35,8 +35,8 @@
 #define MAX_BLOCKS 64
 #define IIO_DEVICES "/sys/bus/iio/devices"
 #define HEAP "/dev/dma_heap/system"
-#define HOST_TIMEOUT_MS 30000
-#define STALL_TIMEOUT_MS 10000
+#define HOST_TIMEOUT_MS 60000
+#define STALL_TIMEOUT_MS 60000
 
 /* include/uapi/linux/usb/functionfs.h, Linux 6.9 and later. */
 struct functionfs_dmabuf_transfer {

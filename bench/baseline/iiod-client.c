@@ -19,7 +19,7 @@
 #include "usb.h"
 
 #define MAX_PIECES 64
-#define CONTROL_TIMEOUT_MS 5000
+#define CONTROL_TIMEOUT_MS 60000
 
 /* Vendor requests to the interface: iiod's USB transport. */
 #define REQUEST_TYPE (LIBUSB_ENDPOINT_OUT | LIBUSB_REQUEST_TYPE_VENDOR | LIBUSB_RECIPIENT_INTERFACE)

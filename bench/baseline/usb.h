@@ -9,7 +9,7 @@
 #include <libusb-1.0/libusb.h>
 
 #define MAX_PACKET_BYTES 1024
-#define TRANSFER_TIMEOUT_MS 20000
+#define TRANSFER_TIMEOUT_MS 60000
 
 /* Prints WHAT and libusb's words, and exits with 1. */
 void fail(const char *what, int error) __attribute__((noreturn));

@@ -132,9 +132,11 @@ function select(context: Context, kind: Kind, names: readonly string[], options:
     return found(attributes, names, 1, `${context.uri} has no context attribute`, [...context.attributes.keys()]);
   }
   const [deviceName, ...rest] = names;
-  const devices = isPattern(deviceName)
-    ? context.devices.filter(({ id, name, label }) => [id, name, label].some((key) => matches(key, deviceName)))
-    : [context.device(deviceName)];
+  const exactDevice = exactName(deviceName);
+  const devices =
+    exactDevice === undefined
+      ? context.devices.filter(({ id, name, label }) => [id, name, label].some((key) => matches(key, deviceName)))
+      : [context.device(exactDevice)];
   const owners = devices.flatMap((device) => ownersOf(device, kind, rest, options));
   const attributeName = rest[NAMES[kind] - 2];
   const attributes = owners.flatMap((owner) => selectMap(owner, attributeName, (name) => owner.get(name)));
@@ -143,7 +145,7 @@ function select(context: Context, kind: Kind, names: readonly string[], options:
   return found(
     attributes,
     names,
-    kind === 'channel' ? 3 : 2,
+    NAMES[kind],
     `${where} has no ${kind === 'device' ? '' : `${kind} `}attribute`,
     known,
   );
@@ -169,7 +171,7 @@ function ownersOf(
       return channelsOf(device, names[0], options).map(({ attributes }) => attributes);
     case 'event':
       return [
-        ...(isPattern(names[0]) ? [device.eventAttributes] : []),
+        ...(exactName(names[0]) === undefined ? [device.eventAttributes] : []),
         ...channelsOf(device, names[0], options).map(({ eventAttributes }) => eventAttributes),
       ];
   }
@@ -179,8 +181,9 @@ function channelsOf(device: Device, channelName: string | undefined, options: At
   const { inputChannel, outputChannel } = options;
   const direction: Direction | undefined =
     inputChannel === outputChannel ? undefined : inputChannel === true ? 'in' : 'out';
-  if (!isPattern(channelName)) {
-    return [device.channel(channelName, direction)];
+  const exact = exactName(channelName);
+  if (exact !== undefined) {
+    return [device.channel(exact, direction)];
   }
   return device.channels
     .filter((channel) => direction === undefined || channel.direction === direction)
@@ -203,16 +206,18 @@ function found(
   complaint: string,
   known: readonly string[],
 ): Selection {
-  const last = names.length === all ? names.at(-1) : undefined;
-  if (attributes.length === 0 && !isPattern(last)) {
+  const last = names.length === all ? exactName(names.at(-1)) : undefined;
+  if (attributes.length === 0 && last !== undefined) {
     throw new IioError('NO_ATTRIBUTE', `${complaint} '${last}' (there: ${known.join(', ') || 'none'})`);
   }
-  const isExact = names.length === all && !names.some(isPattern) && attributes.length === 1;
+  const isExact =
+    names.length === all && names.every((name) => exactName(name) !== undefined) && attributes.length === 1;
   return { attributes, isExact };
 }
 
-function isPattern(name: string | undefined): name is undefined {
-  return name === undefined || /[*?]/.test(name);
+/** A name without wildcards. */
+function exactName(name: string | undefined): string | undefined {
+  return name === undefined || /[*?]/.test(name) ? undefined : name;
 }
 
 /** `*` stands for any text, `?` for any character, as in a shell. */
