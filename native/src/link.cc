@@ -35,10 +35,6 @@ bool Link::wantsMore() const {
   return received_.size() - consumed_ < std::max(kReceiveLimit, wanted);
 }
 
-void Link::removeHandler(FrameHandler& handler) {
-  handlers_.erase(std::remove(handlers_.begin(), handlers_.end(), &handler), handlers_.end());
-}
-
 void Link::receivePayload(const std::shared_ptr<Payload>& payload) {
   if (closing_) return payload->finish(reason_ < 0 ? reason_ : -ESHUTDOWN);
   payload_ = payload;

@@ -56,12 +56,10 @@ export class TxBuffer implements OpenBuffer {
     const buffer = await backend.openBuffer(deviceIndex, bufferIndex, options.mask);
     let playback: Playback | undefined;
     try {
-      const counter = await options.inputs.lossCounters
-        .open(backend, deviceIndex, device)
-        .catch((error: unknown) => {
-          options.log.warn({ err: error }, 'the underflow counter cannot be read: what is not played is estimated');
-          return undefined;
-        });
+      const counter = await options.inputs.lossCounters.open(backend, deviceIndex, device).catch((error: unknown) => {
+        options.log.warn({ err: error }, 'the underflow counter cannot be read: what is not played is estimated');
+        return undefined;
+      });
       const playbackOptions = {
         device: deviceIndex,
         buffer: bufferIndex,

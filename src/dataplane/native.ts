@@ -58,7 +58,14 @@ export interface NativeDataPlane {
   ): void;
   connectPlayback(playback: number, link: number, token: number): void;
   removePlayback(playback: number, token: number): void;
-  createOutBlock(playback: number, index: number, clientId: number, dmabufFd: number, size: number, token: number): void;
+  createOutBlock(
+    playback: number,
+    index: number,
+    clientId: number,
+    dmabufFd: number,
+    size: number,
+    token: number,
+  ): void;
   freeOutBlock(playback: number, index: number, token: number): void;
   startPlayback(playback: number, setsPerSecond: number, token: number): void;
   stopPlayback(playback: number, token: number): void;

@@ -16,6 +16,7 @@ export type { EventStream, EventStreamOptions, IioEvent } from './event-stream.j
 export type { Protocol } from './handshake.js';
 export type { Link, LinkRole, ReadSink, ReadTransfer, Transport } from './link.js';
 export { type Logger, silentLogger } from './logger.js';
+export { type PendingRead, type ReadCompletion, readOnce } from './read-once.js';
 export type { RxBlock } from './rx-block.js';
 export type { RxStatistics, RxStream, RxStreamOptions } from './rx-stream.js';
 export type { Calibration, SampleArray } from './samples.js';
