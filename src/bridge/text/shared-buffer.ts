@@ -92,22 +92,30 @@ export class SharedBuffer {
    * an output whose other clients use other channels or another backend
    */
   async join(backend: Backend, mask: ChannelMask, samples: number, log: Logger): Promise<BufferClient> {
-    const { device, demux } = this.#options;
+    // In one go: who leaves meanwhile must not be told what is wrong with this one's wishes.
+    return await this.#queue.run(async () => {
+      this.#assertMayJoin(backend, mask);
+      const { device, demux } = this.#options;
+      const client = new BufferClient(this, { device, mask, samples, demux, log });
+      this.#clients.add(client);
+      try {
+        await this.#adapt();
+        return client;
+      } catch (error) {
+        this.#clients.delete(client);
+        await this.#adaptForTheRest();
+        throw error;
+      }
+    });
+  }
+
+  #assertMayJoin(backend: Backend, mask: ChannelMask): void {
     if (this.isOutput && this.#clients.size > 0) {
       const isSame = [...this.#clients].every((other) => other.mask.equals(mask));
       // A backend also stands for what its clients may do, and was not asked for this one.
       if (!isSame || backend !== this.#options.backend) {
         throw new IioError('EBUSY', `${this.#name} is in use with other channels or by another kind of client`);
       }
-    }
-    const client = new BufferClient(this, { device, mask, samples, demux, log });
-    this.#clients.add(client);
-    try {
-      await this.#queue.run(() => this.#adapt());
-      return client;
-    } catch (error) {
-      await this.leave(client).catch(() => undefined);
-      throw error;
     }
   }
 
@@ -122,15 +130,21 @@ export class SharedBuffer {
     if (this.#writer === client) {
       this.#writer = undefined;
     }
-    await this.#queue.run(async () => {
-      try {
-        await this.#adapt();
-      } catch (error) {
-        this.#failure = error instanceof Error ? error : new Error(String(error));
-        this.#notify(this.#failure);
+    await this.#queue.run(() => this.#adaptForTheRest());
+  }
+
+  /** That the buffer cannot be opened anew is for those to hear who still want it. */
+  async #adaptForTheRest(): Promise<void> {
+    try {
+      await this.#adapt();
+    } catch (error) {
+      if (this.#clients.size === 0) {
         throw error;
       }
-    });
+      this.#failure = error instanceof Error ? error : new Error(String(error));
+      this.#options.log.warn({ err: error }, 'a buffer could not be opened anew for the clients that remain');
+      this.#notify(this.#failure);
+    }
   }
 
   demand(): void {
