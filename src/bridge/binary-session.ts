@@ -22,6 +22,7 @@ import type { BridgeState } from './bridge-state.js';
 import type { Client } from './client.js';
 import { EventStreams } from './event-streams.js';
 import { isHandshake } from './handshake.js';
+import { LimitError } from './limit-error.js';
 import type { Logger } from './logger.js';
 import type { BlockOpcodes, OpenBuffer, Payload } from './open-buffer.js';
 import { Recognition, type Surroundings } from './recognition.js';
@@ -149,7 +150,8 @@ export class BinarySession {
   }
 
   #refuse(operation: Operation, header: FrameHeader, error: IioError): void {
-    this.#log.debug({ operation, code: error.code }, error.message);
+    const level = error instanceof LimitError ? 'warn' : 'debug';
+    this.#log[level]({ operation, code: error.code }, error.message);
     this.#respond({ code: -errnoOf(error), clientId: failureClient(operation, header) });
   }
 
@@ -245,7 +247,7 @@ export class BinarySession {
     const limit = this.#state.limits.attributeBytes;
     if (length > limit) {
       await this.#discard(length, MAX_DISCARDED_BYTES);
-      throw this.#overLimit(new IioError('EFBIG', `a value of ${length} bytes is above the limit of ${limit}`));
+      throw new LimitError('EFBIG', `a value of ${length} bytes is above the limit of ${limit}`);
     }
     const value = await this.#link.read(length);
     return { code: await this.#client.context.backend.writeAttribute(ref, value) };
@@ -292,11 +294,7 @@ export class BinarySession {
     if (index > MAX_BLOCK_INDEX) {
       throw new IioError('EINVAL', `block index ${index} is above ${MAX_BLOCK_INDEX}`);
     }
-    try {
-      await buffer.createBlock(index, header.clientId, size);
-    } catch (error) {
-      throw error instanceof IioError ? this.#overLimit(error) : error;
-    }
+    await buffer.createBlock(index, header.clientId, size);
     return { code: 0, clientId: header.clientId };
   }
 
@@ -367,12 +365,6 @@ export class BinarySession {
       throw new IioError('EBADF', `there is no device ${index}`);
     }
     return device.id;
-  }
-
-  /** A client that asks for too much is worth a line in the log. */
-  #overLimit(error: IioError): IioError {
-    this.#log.warn({ code: error.code }, error.message);
-    return error;
   }
 
   async #discard(bytes: number, limit: number): Promise<void> {
