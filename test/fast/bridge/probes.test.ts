@@ -34,7 +34,6 @@ describe('a text probe over TCP', () => {
     ['READ iio:device0 nosuch\r\n', '-2\n'],
     ['READ iio:device0 INPUT nosuch raw\r\n', '-6\n'],
     ['READ iio:device2 \r\n', '12\n\0\0\0\x07961538\0\0\n'],
-    ['READ iio:device0 BUFFER\r\n', '8\n\0\0\0\x020\0\0\0\n'],
     ['WRITE iio:device0 nosuch 2\r\n1\0', '-2\n'],
     ['WRITE nosuch attr 9\r\nVERSION\r\n', '-19\n'],
     ['TIMEOUT 1000\r\n', '0\n'],
@@ -51,6 +50,14 @@ describe('a text probe over TCP', () => {
     const link = await connect();
     link.send(bytes(`${sent}VERSION\r\n`));
     expect((await link.receive(answer.length + VERSION.length)).toString('latin1')).toBe(answer + VERSION);
+  });
+
+  it('READ of all attributes of a buffer gets them', async () => {
+    const link = await connect();
+    link.send(bytes('READ iio:device0 BUFFER\r\nVERSION\r\n'));
+    const list = await link.receive(Number(await link.receiveLine()));
+    expect(list.toString('latin1')).toContain('\0\0\0\x020\0\0\0');
+    expect(String(await link.receive(1 + VERSION.length))).toBe(`\n${VERSION}`);
   });
 
   it('ZPRINT gets a zstd frame, and its newline', async () => {
