@@ -187,21 +187,8 @@ describe.skipIf(!installed)('iio_stresstest', () => {
   }, async () => {
     await readdev('-b', '64', '-s', '1000', 'emu-mixed', 'voltage0');
     const before = resources();
-    const args = [
-      '-u',
-      bench.uriWithoutPort,
-      '-t',
-      '4',
-      '-T',
-      '3',
-      '-b',
-      '256',
-      '-s',
-      '4096',
-      '-v',
-      'emu-mixed',
-      'voltage0',
-    ];
+    // Without -s and -v: with them it takes one of its options for the device.
+    const args = ['-u', bench.uriWithoutPort, '-t', '4', '-T', '3', '-b', '256', 'emu-mixed', 'voltage0'];
     // Its threads go on for ever; when it is ended it shows what they did.
     const { out } = await run('iio_stresstest', args, { until: setTimeout(5000) });
     const [, contexts, buffers] = /Context : (\d+) .*buffers: (\d+) /.exec(String(out)) ?? [];
