@@ -6,6 +6,7 @@ import type { BufferLengths } from '../iio/buffer.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { BlockMemory } from './block-memory.js';
 import type { BufferStatistics, FiguresProvider, InputFigures } from './buffer-statistics.js';
+import { LimitError } from './limit-error.js';
 import type { LossCounters } from './loss-counters.js';
 import type { OpenRequest } from './open-buffer.js';
 import { samplingFrequency } from './sampling-frequency.js';
@@ -251,7 +252,7 @@ export class InputCapture implements FiguresProvider {
     const { maxBlocks } = environment.memory;
     try {
       if (count + blocks > maxBlocks) {
-        throw new IioError(
+        throw new LimitError(
           'ENOMEM',
           `a ring of ${bytes} bytes for ${this.name} needs ${count} blocks of ${blockBytes} bytes beside the client's ${blocks}, above the limit of ${maxBlocks}: use larger blocks, a shorter ring, or limits.blocks`,
         );

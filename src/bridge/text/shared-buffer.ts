@@ -92,21 +92,29 @@ export class SharedBuffer {
    * the other clients use other channels or another backend
    */
   async join(backend: Backend, mask: ChannelMask, samples: number): Promise<OutputClient> {
+    // In one go: who leaves meanwhile must not be told what is wrong with this one's wishes.
+    return await this.#queue.run(async () => {
+      this.#assertMayJoin(backend, mask);
+      const client: OutputClient = { mask, samples };
+      this.#clients.add(client);
+      try {
+        await this.#adapt();
+        return client;
+      } catch (error) {
+        this.#clients.delete(client);
+        await this.#adapt();
+        throw error;
+      }
+    });
+  }
+
+  #assertMayJoin(backend: Backend, mask: ChannelMask): void {
     if (this.#clients.size > 0) {
       const isSame = [...this.#clients].every((other) => other.mask.equals(mask));
       // A backend also stands for what its clients may do, and was not asked for this one.
       if (!isSame || backend !== this.#options.backend) {
         throw new IioError('EBUSY', `${this.#name} is in use with other channels or by another kind of client`);
       }
-    }
-    const client: OutputClient = { mask, samples };
-    this.#clients.add(client);
-    try {
-      await this.#queue.run(() => this.#adapt());
-      return client;
-    } catch (error) {
-      await this.leave(client).catch(() => undefined);
-      throw error;
     }
   }
 

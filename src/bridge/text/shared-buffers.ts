@@ -267,5 +267,12 @@ function bufferFor(device: DeviceDescription, mask: ChannelMask): number {
   if (buffer === undefined) {
     throw new IioError('ENODEV', `${device.id} has no buffer`);
   }
+  // Asked here, because the channels of others would hide it.
+  if (!wanted.some((position) => buffer.channels.includes(position))) {
+    throw new IioError(
+      'EINVAL',
+      `the mask ${mask.toText()} names no channel of buffer ${buffer.index} of ${device.id}`,
+    );
+  }
   return buffer.index;
 }

@@ -1,6 +1,7 @@
 import { ChannelMask, type DeviceDescription, ERRNO, IioError } from '@iio-bridge/protocol';
 import { MAX_ATTRIBUTE_BYTES } from '../../iio/attributes.js';
 import type { AttributeRef } from '../../iio/context.js';
+import { LimitError } from '../limit-error.js';
 import type { Logger } from '../logger.js';
 import type { ServedContext } from '../served-context.js';
 import { type AttributeResult, decodeAttributeList, encodeAttributeList } from './attribute-list.js';
@@ -434,7 +435,8 @@ export class TextSession {
       if (!(error instanceof IioError)) {
         throw error;
       }
-      this.#log.debug({ code: error.code }, error.message);
+      const level = error instanceof LimitError ? 'warn' : 'debug';
+      this.#log[level]({ code: error.code }, error.message);
       return -(error.errno ?? ERRNO.EIO);
     }
   }

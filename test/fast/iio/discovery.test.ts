@@ -2,7 +2,7 @@ import { contextFromXml, contextToXml, IioError } from '@iio-bridge/protocol';
 import { describe, expect, it } from 'vitest';
 import { discoverContext } from '../../../src/iio/discovery.js';
 import { MemorySysfs } from '../../../src/iio/sysfs-tree.js';
-import { AD9361, discover, discoverDevice, HOST, onlyDevice, summarise } from './fixtures.js';
+import { AD9361, discover, discoverDevice, HOST, M2K, onlyDevice, summarise } from './fixtures.js';
 
 function names(attributes: readonly { readonly name: string }[]): string[] {
   return attributes.map(({ name }) => name);
@@ -168,6 +168,64 @@ describe('a transceiver', () => {
       .join('\n');
     expect(reversed).not.toBe(AD9361.trim());
     expect(contextToXml(discover(reversed).description)).toBe(contextToXml(context.description));
+  });
+});
+
+describe('an instrument with analogue and digital pins', () => {
+  const { description, warnings } = discover(M2K);
+  const device = (name: string) => description.devices.find((candidate) => candidate.name === name);
+  const channels = (name: string) => device(name)?.channels.map(summarise);
+
+  it('has a device for each of its functions', () => {
+    expect(description.devices.map(({ id, name }) => `${id} ${name}`)).toEqual([
+      'iio:device1 m2k-adc',
+      'iio:device10 m2k-logic-analyzer-tx',
+      'iio:device2 m2k-adc-trigger',
+      'iio:device3 m2k-fabric',
+      'iio:device4 m2k-logic-analyzer-rx',
+    ]);
+    expect(warnings).toEqual([]);
+  });
+
+  it('shares rates among the channels of a converter', () => {
+    expect(channels('m2k-adc')).toEqual([
+      'in voltage0: calibbias oversampling_ratio sampling_frequency sampling_frequency_available',
+      'in voltage1: calibbias oversampling_ratio sampling_frequency sampling_frequency_available',
+    ]);
+  });
+
+  it('has a device named after a trigger that is none, with channels and no buffer', () => {
+    expect(channels('m2k-adc-trigger')).toEqual([
+      'in voltage0: logic_mode mode trigger trigger_hysteresis trigger_level',
+      // As libiio has it: what all attributes of a channel begin with is its extended name.
+      'in voltage6 "logic": mode mode_available',
+    ]);
+    expect(names(device('m2k-adc-trigger')?.attributes ?? [])).toEqual(['trigger_delay']);
+    expect(device('m2k-adc-trigger')?.buffers).toEqual([]);
+  });
+
+  it('has a supply by its extended name beside channels without one', () => {
+    expect(channels('m2k-fabric')).toEqual([
+      'in voltage0: gain gain_available',
+      'in voltage1: gain',
+      'out voltage0: powerdown powerdown_available',
+      'out voltage2 "user_supply": powerdown powerdown_available raw',
+    ]);
+  });
+
+  it('has digital pins of which one stands for all in the samples', () => {
+    expect(channels('m2k-logic-analyzer-tx')).toEqual([
+      'out voltage0: direction outputmode outputmode_available raw',
+      'out voltage15: direction outputmode outputmode_available raw',
+    ]);
+    expect(device('m2k-logic-analyzer-tx')?.buffers).toEqual([
+      { index: 0, direction: 'out', attributes: [], channels: [0] },
+    ]);
+    expect(device('m2k-logic-analyzer-rx')?.buffers.map(({ direction }) => direction)).toEqual(['in']);
+  });
+
+  it('survives the XML', () => {
+    expect(contextFromXml(contextToXml(description))).toEqual(description);
   });
 });
 

@@ -1,4 +1,3 @@
-import { setTimeout } from 'node:timers/promises';
 import {
   decodeFrameHeader,
   encodeFrameHeader,
@@ -10,79 +9,11 @@ import {
 } from '@iio-bridge/protocol';
 import { describe, expect, it } from 'vitest';
 import { openDescriptors } from '../dataplane/sockets.js';
-import {
-  ADC,
-  createBlock,
-  DAC,
-  MONITOR,
-  openBuffer,
-  ramp,
-  TestBridge,
-  type TestLink,
-  transfer,
-} from './binary-harness.js';
+import { pick, type Random, randomNumbers } from '../random.js';
+import { ADC, createBlock, DAC, MONITOR, openBuffer, ramp, TestBridge, transfer } from './binary-harness.js';
 
 const SEED = 0x1105_2026;
-/** Links that are fuzzed, and frames on each, unless the link ends before. */
-const LINKS = 150;
-const FRAMES = 60;
-/** For a link to work through its frames, or to hang in a payload that does not come. */
-const SETTLE_MS = 10;
 const BLOCK = 64;
-
-/** mulberry32 */
-function randomNumbers(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b_79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
-}
-
-type Random = ReturnType<typeof randomNumbers>;
-
-function pick<T>(random: Random, choices: readonly T[]): T {
-  const choice = choices[random(choices.length)];
-  if (choice === undefined) {
-    throw new Error('nothing to choose from');
-  }
-  return choice;
-}
-
-function randomFrame(random: Random): Uint8Array[] {
-  const clientId = pick(random, [0, 1, 2, 0xffff, random(0x10000)]);
-  const op = pick(random, [random(33), random(33), random(33), random(33), random(256)]);
-  const dev = pick(random, [ADC, DAC, DAC, MONITOR, random(256)]);
-  const code = pick(random, [
-    0,
-    1,
-    -1,
-    packCode(1, 0),
-    packCode(0x7fff, 0),
-    packCode(0xffff, 0xffff),
-    random(2 ** 32) | 0,
-  ]);
-  const header = encodeFrameHeader({ clientId, op, dev, code });
-  const length = pick(random, [0, 1, 4, 8, BLOCK, random(300)]);
-  switch (random(8)) {
-    case 0:
-      return [header.subarray(0, random(8))];
-    case 1:
-      return [ramp(random(64), random(256))];
-    case 2:
-      return [header, encodeU64(pick(random, [2n ** 32n, 2n ** 63n, 2n ** 64n - 1n, 70_000n]))];
-    case 3:
-      return [header, Uint8Array.of(3, 0, 0, 0)];
-    case 4:
-      return [header, encodeU64(length), ramp(random(length + 8))];
-    case 5:
-      return [header, encodeU64(length), ramp(length)];
-    default:
-      return [header];
-  }
-}
 
 interface Request {
   readonly operation: Operation;
@@ -161,68 +92,7 @@ function randomRequest(random: Random, id: number): Request {
   return { operation, id, bytes: [encodeFrameHeader({ clientId: id, op, dev, code: bufferCode }), ...payload()] };
 }
 
-/** Streams without a gap for as long as `running` says so, and returns the number of blocks. */
-async function streamWell(bridge: TestBridge, link: TestLink, running: () => boolean): Promise<number> {
-  await openBuffer(link, ADC);
-  const { converter } = bridge;
-  for (const index of [0, 1, 2, 3]) {
-    await createBlock(link, ADC, index, BLOCK);
-    transfer(link, ADC, index, BLOCK);
-  }
-  expect((await link.ask('ENABLE_BUFFER', { dev: ADC })).code).toBe(0);
-  let blocks = 0;
-  while (running()) {
-    const index = blocks % 4;
-    await converter.capture(ramp(BLOCK, blocks));
-    expect(await link.response()).toEqual({ clientId: index + 1, op: 0, dev: 0, code: BLOCK });
-    expect(Buffer.compare(await link.receive(BLOCK), ramp(BLOCK, blocks))).toBe(0);
-    transfer(link, ADC, index, BLOCK);
-    blocks++;
-  }
-  return blocks;
-}
-
-describe('nonsense', () => {
-  it.each(['G', 'auto'] as const)(
-    `harms nobody else (generation %s, seed ${SEED})`,
-    { timeout: 60_000 },
-    async (generation) => {
-      const bridge = new TestBridge({ generation, limits: { totalBytes: 1024 * 1024 } });
-      const random = randomNumbers(SEED);
-      let fuzzing = true;
-      const well = await bridge.connect('well');
-      const streaming = streamWell(bridge, well, () => fuzzing);
-      // A client that names the buffer of another may close it, as the protocol has it; this one is not named.
-      const closers = new Set(
-        ['CLOSE_BUFFER', 'FREE_BLOCK', 'DISABLE_BUFFER', 'ENABLE_BUFFER', 'CREATE_BLOCK'].map(String),
-      );
-      const isHarmful = (frame: Uint8Array): boolean =>
-        frame.length >= 8 &&
-        frame[3] === ADC &&
-        [...closers].some((name) => frame[2] === opcodeOf('G', name as 'FREE_BLOCK'));
-      for (let i = 0; i < LINKS; i++) {
-        const link = await bridge.connect(`fuzzer ${i}`);
-        for (let j = 0; j < FRAMES; j++) {
-          const frame = randomFrame(random);
-          if (!isHarmful(frame[0] ?? new Uint8Array(0))) {
-            link.send(...frame);
-          }
-        }
-        await Promise.race([link.ended, setTimeout(SETTLE_MS)]);
-        link.close();
-        await link.ended;
-      }
-      fuzzing = false;
-      expect(await streaming).toBeGreaterThan(LINKS);
-      well.close();
-      await well.ended;
-      // All memory has been given back.
-      bridge.state.memory.take(1024 * 1024);
-      expect(bridge.claims.holder('iio:device0', 0)).toBeUndefined();
-      expect(bridge.claims.holder('iio:device1', 0)).toBeUndefined();
-    },
-  );
-
+describe('a flood of requests', () => {
   it(`is answered once if it is well-formed, and leaves the link in step (seed ${SEED})`, {
     timeout: 60_000,
   }, async () => {
