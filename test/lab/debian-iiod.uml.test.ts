@@ -6,7 +6,7 @@ import { checkoutRoot } from '../../lab/paths.js';
 import { Bridge, prepareConverters, SG_MODULES } from './bridge.js';
 import { createDummy, createTimer, DUMMY, DUMMY_MODULES, TIMER } from './dummy-device.js';
 import { useMachine } from './support.js';
-import { sortUnindexedChannels, withoutMovingValues, xmlLines } from './tool-output.js';
+import { sortUnindexedChannels, withoutBufferFigures, withoutMovingValues, xmlLines } from './tool-output.js';
 
 // libiio's programs against Debian's iiod and against the bridge, in one guest. Where their output differs,
 // docs/COMPATIBILITY.md says why. What it does not list fails here, and so does what it lists and is not so.
@@ -124,6 +124,10 @@ const DIFFERENCES: readonly Difference[] = [
     /^\t?iio-bridge(?:,\w+)?: |^<context-attribute name="iio-bridge/,
     /(?<=^IIO context (?:has|with) )\d+(?= attributes:)/,
   ),
+  {
+    name: 'buffer attributes',
+    level: (lines, server) => (server === 'bridge' ? withoutBufferFigures(lines) : lines),
+  },
   inLinesOf('iiod', 'scale of scan elements', [/(<scan-element [^>]*?)scale="[^"]*" /, '$1']),
   { name: 'order of channels', level: sortUnindexedChannels },
   inLinesOf('iiod', 'no trigger', [

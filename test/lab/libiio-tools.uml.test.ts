@@ -17,6 +17,8 @@ const DAC = 'iio-sim-dac';
 /** 512 KiB. */
 const PLAYED = '/tmp/played';
 const PLAYED_SETS = 65_536;
+/** Kernel blocks of a text client, by default. */
+const QUEUED_BLOCKS = 4;
 
 const lab = useMachine({
   modules: SG_MODULES,
@@ -113,7 +115,8 @@ describe.each([
         const bytes = await simStatistic(machine, 'dac', 'bytes');
         await outputOf(machine, `iio_writedev -u ${uri} -b ${block} ${DAC} <${PLAYED}`);
         expect(await simStatistic(machine, 'dac', 'pattern_errors')).toBe(errors);
-        const whole = Math.floor(PLAYED_SETS / block) * block * 8;
+        // The program ends when the bridge has taken the last block, and with it the buffer, in which a few may be left.
+        const whole = (Math.floor(PLAYED_SETS / block) - QUEUED_BLOCKS) * block * 8;
         expect((await simStatistic(machine, 'dac', 'bytes')) - bytes, `buffers of ${block}`).toBeGreaterThanOrEqual(
           whole,
         );

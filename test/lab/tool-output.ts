@@ -66,3 +66,37 @@ export function sortUnindexedChannels(lines: readonly string[]): string[] {
 function compare(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
 }
+
+const BUFFER_FIGURES = '(?:blocks|bytes|fallbacks|lost_samples|mode|overruns|ring_fill|underruns|unplayed_samples)';
+const FIGURES_TOTAL = /^\t\t(\d+) buffer-specific attributes found:$/;
+const FIGURES_LINE = /^\t\t\t\tattr +\d+: /;
+const FIGURE = new RegExp(
+  `^\\t\\t\\t\\tattr +\\d+: ${BUFFER_FIGURES} value|^dev '.*', buffer attr '${BUFFER_FIGURES}'|^<buffer-attribute name="${BUFFER_FIGURES}"`,
+);
+
+/** Without the attributes that the bridge adds to every buffer; iio_info numbers the others, and says how many there are. */
+export function withoutBufferFigures(lines: readonly string[]): string[] {
+  let number: number | undefined;
+  return lines.flatMap((line, at) => {
+    const total = FIGURES_TOTAL.exec(line)?.[1];
+    if (total !== undefined) {
+      number = 0;
+      const others = lines.slice(at + 1).findIndex((next) => !FIGURES_LINE.test(next));
+      const ours = lines.slice(at + 1, at + 1 + others).filter((next) => FIGURE.test(next)).length;
+      return line.replace(total, String(Number(total) - ours));
+    }
+    if (!FIGURES_LINE.test(line)) {
+      number = undefined;
+      return FIGURE.test(line) ? [] : line;
+    }
+    if (number === undefined) {
+      return line;
+    }
+    if (FIGURE.test(line)) {
+      return [];
+    }
+    const renumbered = line.replace(/attr +\d+:/, `attr ${String(number).padStart(2)}:`);
+    number += 1;
+    return renumbered;
+  });
+}
