@@ -92,6 +92,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
                         InstanceMethod<&DataPlaneWrap::settlePlayback>("settlePlayback"),
                         InstanceMethod<&DataPlaneWrap::setPlaybackTimeout>("setPlaybackTimeout"),
                         InstanceMethod<&DataPlaneWrap::writePlayback>("writePlayback"),
+                        InstanceMethod<&DataPlaneWrap::drainPlayback>("drainPlayback"),
                         InstanceMethod<&DataPlaneWrap::receiveBlock>("receiveBlock"),
                         InstanceMethod<&DataPlaneWrap::repeatBlock>("repeatBlock"),
                         InstanceMethod<&DataPlaneWrap::playbackState>("playbackState"),
@@ -545,14 +546,20 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
     });
   }
 
-  /** (playback, bytes, timeoutMs, token): done with the number of bytes that were taken. */
+  /** (playback, bytes, timeoutMs, token): done with 0 or a negative errno, and the number of bytes that were taken. */
   void writePlayback(const Napi::CallbackInfo& info) {
     const auto bytes = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
     withPlayback(info[0], info[3], [this, bytes, timeoutMs = number(info[2])](Playback& playback, Id token) {
-      playback.write(bytes, timeoutMs, [this, token](int64_t result) {
-        if (result < 0) return done(token, static_cast<int>(result));
-        emit({"done", token, 0, {}, {static_cast<double>(result)}});
+      playback.write(bytes, timeoutMs, [this, token](int status, size_t taken) {
+        emit({"done", token, 0, {}, {static_cast<double>(status), static_cast<double>(taken)}});
       });
+    });
+  }
+
+  /** (playback, timeoutMs, token) */
+  void drainPlayback(const Napi::CallbackInfo& info) {
+    withPlayback(info[0], info[2], [this, timeoutMs = number(info[1])](Playback& playback, Id token) {
+      playback.drain(timeoutMs, [this, token](int status) { done(token, status); });
     });
   }
 

@@ -18,6 +18,7 @@ Playback::Playback(UniqueFd iio, UniqueFd underflowCounter, const Options& optio
 
 Playback::~Playback() {
   endWriting(-EBADF);
+  endDraining(-EBADF);
   endCycle();
   while (!blocks_.empty()) freeBlock(blocks_.begin()->first);
   for (const BlockPtr& piece : playing_) {
@@ -327,6 +328,7 @@ void Playback::played(const BlockPtr& block, int status, uint64_t endedAtNs) {
     block->state = PlayState::kIdle;
     if (status < 0 && status != -EINTR) writeError_ = status;
     writeOn();
+    if (requested_.empty() && playing_.empty()) endDraining(0);
   }
 }
 
@@ -419,8 +421,8 @@ void Playback::answer(const OutBlock& block, int32_t code) {
 }
 
 void Playback::write(size_t bytes, int timeoutMs, Written written) {
-  if (writer_.written) return written(-EBUSY);
-  if (link_ == nullptr) return written(-ESHUTDOWN);
+  if (writer_.written) return written(-EBUSY, 0);
+  if (link_ == nullptr) return written(-ESHUTDOWN, 0);
   writer_ = {};
   writer_.left = bytes;
   writer_.timeoutMs = timeoutMs;
@@ -438,7 +440,7 @@ void Playback::writeOn() {
       break;
     }
     if (writer_.left == 0) {
-      endWriting(static_cast<int64_t>(writer_.taken));
+      endWriting(0);
       break;
     }
     const BlockPtr block = idleBlock();
@@ -462,9 +464,21 @@ void Playback::writeOn() {
   writingOn_ = false;
 }
 
-void Playback::endWriting(int64_t result) {
+void Playback::endWriting(int status) {
   writer_.deadline = Clock::time_point::max();
-  if (writer_.written) std::exchange(writer_.written, nullptr)(result);
+  if (writer_.written) std::exchange(writer_.written, nullptr)(status, writer_.taken);
+}
+
+void Playback::drain(int timeoutMs, Done drained) {
+  if (drained_) return drained(-EBUSY);
+  drained_ = std::move(drained);
+  drainDeadline_ = deadlineAfter(timeoutMs);
+  if (requested_.empty() && playing_.empty()) endDraining(0);
+}
+
+void Playback::endDraining(int status) {
+  drainDeadline_ = Clock::time_point::max();
+  if (drained_) std::exchange(drained_, nullptr)(status);
 }
 
 Playback::BlockPtr Playback::idleBlock() const {
@@ -539,17 +553,19 @@ int Playback::fillPiece(OutBlock& piece, OutBlock& block) {
 /** Requests wait one after the other: as RxStream's. */
 Clock::time_point Playback::nextDeadline() {
   const auto first = std::find_if(playing_.begin(), playing_.end(), [](const auto& block) { return block->owed; });
-  if (first == playing_.end()) return writer_.deadline;
+  const auto others = std::min(writer_.deadline, drainDeadline_);
+  if (first == playing_.end()) return others;
   if (waiting_ != first->get()) {
     waiting_ = first->get();
     deadline_ = deadlineAfter(options_.timeoutMs);
   }
-  return std::min(deadline_, writer_.deadline);
+  return std::min(deadline_, others);
 }
 
 void Playback::expire(Clock::time_point now) {
   nextDeadline();
   if (writer_.deadline <= now) endWriting(-ETIMEDOUT);
+  if (drainDeadline_ <= now) endDraining(-ETIMEDOUT);
   const auto block = std::find_if(playing_.begin(), playing_.end(), [&](const auto& b) { return b.get() == waiting_; });
   if (block == playing_.end() || deadline_ > now) return;
   const BlockPtr late = *block;

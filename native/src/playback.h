@@ -85,8 +85,8 @@ class Playback : public FrameHandler, private PollClient {
     bool records = false;  // answers of played blocks carry a record: see docs/EXTENSIONS.md
   };
   using Done = std::function<void(int status)>;
-  /** Bytes that were taken, or a negative errno. */
-  using Written = std::function<void(int64_t result)>;
+  /** 0 or a negative errno, and how many bytes were taken from the link. */
+  using Written = std::function<void(int status, size_t taken)>;
 
   /** `underflowCounter`: may be none. */
   Playback(UniqueFd iio, UniqueFd underflowCounter, const Options& options);
@@ -116,6 +116,8 @@ class Playback : public FrameHandler, private PollClient {
    * one that is idle. One call at a time: -EBUSY.
    */
   void write(size_t bytes, int timeoutMs, Written written);
+  /** Hears 0 once all that has arrived is played, or with the time-out -ETIMEDOUT. One call at a time: -EBUSY. */
+  void drain(int timeoutMs, Done drained);
   /**
    * Takes the bytes of one block from the link, for repeat(). -EBADF, -EINVAL, -EBUSY, -ENOMEM: nothing was taken; -ECANCELED:
    * the block has been freed, and what is still to come of them is thrown away.
@@ -194,7 +196,8 @@ class Playback : public FrameHandler, private PollClient {
   void answer(const OutBlock& block, int32_t code);
   void writeHead();
   void writeOn();
-  void endWriting(int64_t result);
+  void endWriting(int status);
+  void endDraining(int status);
   BlockPtr idleBlock() const;
   static int fillPiece(OutBlock& piece, OutBlock& block);
   void stopWaiting(const OutBlock& block);
@@ -216,6 +219,8 @@ class Playback : public FrameHandler, private PollClient {
   uint32_t lastCycle_ = 0;
   Writer writer_;
   bool writingOn_ = false;
+  Done drained_;
+  Clock::time_point drainDeadline_ = Clock::time_point::max();
   int writeError_ = 0;  // of a block that nobody waited for: the next write() hears of it
   const OutBlock* waiting_ = nullptr;  // the first of those whose request waits, and has a deadline
   Clock::time_point deadline_ = Clock::time_point::max();

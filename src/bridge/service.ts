@@ -125,7 +125,7 @@ export class Service {
         inputs,
         ring: config.stream.ring,
         policy: config.stream.policy,
-        openSampleIo: (fd) => plane.openSampleIo(fd),
+        outputs: { ...inputs, dataPlane: plane },
         demux: config.protocol.demux,
       }),
       timeouts: new ClientTimeouts(),

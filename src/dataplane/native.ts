@@ -72,6 +72,7 @@ export interface NativeDataPlane {
   settlePlayback(playback: number, token: number): void;
   setPlaybackTimeout(playback: number, ms: number): void;
   writePlayback(playback: number, bytes: number, timeoutMs: number, token: number): void;
+  drainPlayback(playback: number, timeoutMs: number, token: number): void;
   receiveBlock(playback: number, index: number, bytes: number, token: number): void;
   repeatBlock(playback: number, index: number, spareFds: readonly number[], size: number, token: number): void;
   playbackState(playback: number, token: number): void;

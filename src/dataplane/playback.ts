@@ -1,4 +1,4 @@
-import { errnoName } from '@iio-bridge/protocol';
+import { errnoName, IioError } from '@iio-bridge/protocol';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { numbersIn } from './block-path.js';
 import type { Call } from './data-plane.js';
@@ -49,6 +49,12 @@ export interface PlayStatistics {
   readonly underrunNs: number;
   /** Sample sets that were not played meanwhile: by the device's counter, or that time at the sampling frequency. */
   readonly unplayedSets: number;
+}
+
+/** How much was taken from the link, and why not all of it: `ETIMEDOUT`, an earlier failure of the device, what ended the link. */
+export interface Written {
+  readonly taken: number;
+  readonly failure?: IioError;
 }
 
 /**
@@ -122,12 +128,19 @@ export class Playback {
    * its samples; they are played in the order of the calls. Not to be called again before that.
    *
    * @param timeoutMs how long to wait for a block that is free, each time; 0 for ever
-   * @throws {IioError} `ETIMEDOUT`, with an unknown part of them taken; what ended the link; an earlier failure of the device
    */
-  async write(bytes: number, timeoutMs: number): Promise<void> {
-    await this.#call(`write ${bytes} bytes of samples`, (native, token) =>
+  async write(bytes: number, timeoutMs: number): Promise<Written> {
+    const operation = `write ${bytes} bytes of samples`;
+    const answer = await this.#call(operation, (native, token) =>
       native.writePlayback(this.#id, bytes, timeoutMs, token),
     );
+    const [status = 0, taken = 0] = numbersIn(answer, operation);
+    return status < 0 ? { taken, failure: IioError.fromErrno(-status, operation) } : { taken };
+  }
+
+  /** Waits until all that has arrived is played. @throws {IioError} `ETIMEDOUT`, `EBADF` when it is closed. */
+  async drain(timeoutMs: number): Promise<void> {
+    await this.#call('play to the end', (native, token) => native.drainPlayback(this.#id, timeoutMs, token));
   }
 
   /**

@@ -1,10 +1,11 @@
 import { type ChannelMask, type DeviceDescription, IioError, type RingPolicy } from '@iio-bridge/protocol';
+import type { Written } from '../../dataplane/playback.js';
 import type { Backend } from '../../iio/backend.js';
 import type { BufferClaim, BufferClaims } from '../buffer-claims.js';
 import type { InputEnvironment, RingSize } from '../input-capture.js';
 import type { Logger } from '../logger.js';
 import type { Chunk, DeliveryOptions, InputClient, SampleLink } from './input-client.js';
-import { type BlockIo, type OutputClient, SharedBuffer } from './shared-buffer.js';
+import { type OutputClient, type OutputEnvironment, SharedBuffer } from './shared-buffer.js';
 import { SharedInput } from './shared-input.js';
 
 /** iiod's default for BUFFERS_COUNT. */
@@ -15,8 +16,8 @@ const BUSY_MS = 50;
 
 export interface SharedBuffersOptions {
   readonly claims: BufferClaims;
-  readonly openSampleIo: (fd: number) => BlockIo;
   readonly inputs: InputEnvironment;
+  readonly outputs: OutputEnvironment;
   /** Captured ahead of the clients. */
   readonly ring?: RingSize | undefined;
   readonly policy?: RingPolicy | undefined;
@@ -33,7 +34,7 @@ export interface OpenRequest {
   /** Sample sets per block. */
   readonly samples: number;
   readonly cyclic: boolean;
-  /** Where samples go that are read. */
+  /** Where samples go that are read, and those come from that are written. */
   readonly link: SampleLink;
   readonly log: Logger;
 }
@@ -91,12 +92,22 @@ export class OpenSharedBuffer {
   }
 
   /** @throws {IioError} as {@link SharedBuffer.write}; `EPERM` for an input. */
-  async write(bytes: Uint8Array, timeoutMs: number): Promise<void> {
-    await this.#output.shared.write(bytes, timeoutMs);
+  async write(bytes: number, timeoutMs: number): Promise<Written> {
+    const { shared, client } = this.#output;
+    return await shared.write(client, bytes, timeoutMs);
   }
 
-  repeat(bytes: Uint8Array): void {
-    this.#output.shared.repeat(bytes);
+  /** @throws {IioError} as {@link SharedBuffer.repeat}; `EPERM` for an input. */
+  async repeat(bytes: number): Promise<Written> {
+    const { shared, client } = this.#output;
+    return await shared.repeat(client, bytes);
+  }
+
+  /** Waits until what was written is played: see {@link SharedBuffer.drain}. */
+  async drain(): Promise<void> {
+    if (this.#membership.direction === 'out') {
+      await this.#membership.shared.drain();
+    }
   }
 
   async close(): Promise<void> {
@@ -193,7 +204,7 @@ export class SharedBuffers {
   }
 
   #add(key: string, request: OpenRequest, bufferIndex: number): Entry {
-    const { claims, inputs, ring, policy = 'drop-newest', demux, openSampleIo } = this.#options;
+    const { claims, inputs, outputs, ring, policy = 'drop-newest', demux } = this.#options;
     const { backend, device, deviceIndex, cyclic, log } = request;
     const fifoBlocks = this.#fifoBlocks.get(device.id) ?? DEFAULT_FIFO_BLOCKS;
     const address = { backend, device, deviceIndex, bufferIndex, fifoBlocks, log };
@@ -203,7 +214,7 @@ export class SharedBuffers {
       emptied: undefined,
       claim: claims.claim(device.id, bufferIndex, 'text'),
       shared: isOutput
-        ? new SharedBuffer({ ...address, cyclic, memory: inputs.memory, openSampleIo })
+        ? new SharedBuffer({ ...address, cyclic, outputs })
         : new SharedInput({ ...address, inputs, ring, policy, demux }),
     };
     this.#open.set(key, entry);
@@ -247,9 +258,9 @@ export class SharedBuffers {
 }
 
 async function join(shared: SharedInput | SharedBuffer, request: OpenRequest): Promise<Membership> {
-  const { backend, mask, samples } = request;
+  const { backend, mask, samples, link } = request;
   return shared.isOutput
-    ? { direction: 'out', shared, client: await shared.join(backend, mask, samples) }
+    ? { direction: 'out', shared, client: await shared.join(backend, { mask, samples, link }) }
     : { direction: 'in', shared, client: await shared.join(request) };
 }
 

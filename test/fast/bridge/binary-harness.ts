@@ -310,7 +310,7 @@ export class TestBridge {
       sharedBuffers: new SharedBuffers({
         claims: this.claims,
         inputs,
-        openSampleIo: (fd) => this.plane.openSampleIo(fd),
+        outputs: { ...inputs, dataPlane: this.plane },
         demux: config.protocol.demux,
       }),
       timeouts: new ClientTimeouts(),

@@ -14,9 +14,10 @@ import type { Logger } from '../../../src/bridge/logger.js';
 import { LossCounters } from '../../../src/bridge/loss-counters.js';
 import { ServedContext } from '../../../src/bridge/served-context.js';
 import { ClientTimeouts } from '../../../src/bridge/text/client-timeouts.js';
-import type { BlockIo } from '../../../src/bridge/text/shared-buffer.js';
+import type { OutputPlayback } from '../../../src/bridge/text/shared-buffer.js';
 import { SharedBuffers } from '../../../src/bridge/text/shared-buffers.js';
 import { type TextLink, TextSession } from '../../../src/bridge/text/text-session.js';
+import type { Written } from '../../../src/dataplane/playback.js';
 import type { Backend, BackendBuffer } from '../../../src/iio/backend.js';
 import type { BufferLengths } from '../../../src/iio/buffer.js';
 import type { AttributeRef } from '../../../src/iio/context.js';
@@ -91,7 +92,8 @@ export class FakeBuffer implements BackendBuffer {
   readonly #onClose: () => void;
   /** What the data plane reads from, of an input, and its other end. */
   readonly #pipe: readonly [FileDescriptor, FileDescriptor];
-  #stuck: ((error: Error) => void)[] = [];
+  /** How often it was waited for the end of what is played. */
+  drains = 0;
 
   constructor(mask: ChannelMask, onClose: () => void) {
     this.#pipe = pipe();
@@ -133,32 +135,87 @@ export class FakeBuffer implements BackendBuffer {
   }
 
   /** Stands in for the data plane's; the members that text sessions use. */
-  sampleIo(): BlockIo {
-    let closed = false;
+  playback(): OutputPlayback {
+    let link: FakeLink | undefined;
+    let blockBytes = 0;
+    let received = new Uint8Array(0);
+    let isRepeating = false;
+    const linkOrThrow = (): FakeLink => {
+      if (link === undefined) {
+        throw new Error('the playback is not connected');
+      }
+      return link;
+    };
+    const write = async (bytes: number, timeoutMs: number): Promise<Written> => {
+      let taken = 0;
+      try {
+        while (taken < bytes) {
+          await this.#room(timeoutMs, linkOrThrow());
+          const piece = await linkOrThrow().read(Math.min(blockBytes, bytes - taken));
+          taken += piece.byteLength;
+          this.written.push(piece);
+        }
+        return { taken };
+      } catch (error) {
+        return error instanceof IioError ? { taken, failure: error } : Promise.reject(error);
+      }
+    };
     return {
-      write: async (bytes, timeoutMs) => {
-        if (this.full) {
-          await new Promise<void>((_resolve, reject) => {
-            this.#stuck.push(reject);
-            if (timeoutMs > 0) {
-              setTimeout(() => reject(new IioError('ETIMEDOUT', 'the fake FIFO is full')), timeoutMs);
-            }
-          });
-        }
-        // A cycle is written for ever: leave the event loop a turn.
-        await new Promise((resolve) => setImmediate(resolve));
-        if (closed) {
-          throw new IioError('EBADF', 'closed');
-        }
-        this.written.push(bytes.slice());
+      connect: async (to) => {
+        link = to instanceof FakeLink ? to : undefined;
       },
-      close: () => {
-        closed = true;
-        for (const reject of this.#stuck.splice(0)) {
-          reject(new IioError('EBADF', 'closed'));
-        }
+      createBlock: async (_index, _clientId, _dmabuf, size) => {
+        blockBytes = size;
+      },
+      start: async () => undefined,
+      stop: async () => {
+        isRepeating = false;
+      },
+      write,
+      drain: async () => {
+        this.drains++;
+      },
+      receive: async (_index, bytes) => {
+        received = new Uint8Array(await linkOrThrow().read(bytes));
+      },
+      repeat: async () => {
+        isRepeating = true;
+        const play = async (): Promise<void> => {
+          while (isRepeating) {
+            this.written.push(received);
+            // A cycle is played for ever: leave the event loop a turn.
+            await new Promise((resolve) => setImmediate(resolve));
+          }
+        };
+        void play();
+      },
+      path: async () => ({ source: 'tcp', sink: 'iio-write' }),
+      statistics: async () => ({
+        blocks: this.written.length,
+        bytes: this.writtenBytes.byteLength,
+        sinkErrors: 0,
+        timeouts: 0,
+        underruns: 0,
+        underrunNs: 0,
+        unplayedSets: 0,
+      }),
+      close: async () => {
+        isRepeating = false;
       },
     };
+  }
+
+  /** Waits until the device takes a block. */
+  async #room(timeoutMs: number, link: FakeLink): Promise<void> {
+    if (!this.full) {
+      return;
+    }
+    await new Promise<void>((_resolve, reject) => {
+      void link.whenEnded.then(() => reject(new IioError('ESHUTDOWN', 'the link is down')));
+      if (timeoutMs > 0) {
+        setTimeout(() => reject(new IioError('ETIMEDOUT', 'the fake FIFO is full')), timeoutMs);
+      }
+    });
   }
 }
 
@@ -413,20 +470,25 @@ export class TextBench {
   constructor(options: { readonly demux?: boolean } = {}) {
     const config = configSchema.parse({ stream: { mode: 'copy' }, limits: { blockBytes: 1024 * 1024 } });
     this.memory = new BlockMemory(config, undefined);
+    const environment = {
+      memory: this.memory,
+      statistics: new BufferStatistics(),
+      lossCounters: new LossCounters([]),
+    };
     this.shared = new SharedBuffers({
       claims: this.claims,
-      openSampleIo: (fd) => {
-        const buffer = this.backend.buffers.find((candidate) => !candidate.closed && candidate.fd === fd);
-        if (buffer === undefined) {
-          throw new Error(`no buffer has descriptor ${fd}`);
-        }
-        return buffer.sampleIo();
-      },
-      inputs: {
-        dataPlane: this.plane,
-        memory: this.memory,
-        statistics: new BufferStatistics(),
-        lossCounters: new LossCounters([]),
+      inputs: { ...environment, dataPlane: this.plane },
+      outputs: {
+        ...environment,
+        dataPlane: {
+          createPlayback: async (fd) => {
+            const buffer = this.backend.buffers.find((candidate) => !candidate.closed && candidate.fd === fd);
+            if (buffer === undefined) {
+              throw new Error(`no buffer has descriptor ${fd}`);
+            }
+            return buffer.playback();
+          },
+        },
       },
       demux: options.demux ?? false,
     });
