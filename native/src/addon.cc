@@ -4,6 +4,9 @@
 
 #include <fcntl.h>
 #include <napi.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
 
 #include <cerrno>
 #include <cstring>
@@ -102,6 +105,9 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
                         InstanceMethod<&DataPlaneWrap::readSamples>("readSamples"),
                         InstanceMethod<&DataPlaneWrap::writeSamples>("writeSamples"),
                         InstanceMethod<&DataPlaneWrap::closeSampleIo>("closeSampleIo"),
+                        InstanceMethod<&DataPlaneWrap::setRealtime>("setRealtime"),
+                        InstanceMethod<&DataPlaneWrap::setCpu>("setCpu"),
+                        InstanceMethod<&DataPlaneWrap::lockMemory>("lockMemory"),
                         InstanceMethod<&DataPlaneWrap::shutdown>("shutdown")});
   }
 
@@ -653,6 +659,33 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
 
   void closeSampleIo(const Napi::CallbackInfo& info) {
     post([this, io = id(info[0])] { plane_->removeSampleIo(io); });
+  }
+
+  /** (priority, token): SCHED_FIFO for the data plane's thread. */
+  void setRealtime(const Napi::CallbackInfo& info) {
+    post([this, priority = number(info[0]), token = id(info[1])] {
+      sched_param parameters{};
+      parameters.sched_priority = priority;
+      done(token, -pthread_setschedparam(pthread_self(), SCHED_FIFO, &parameters));
+    });
+  }
+
+  /** (cpu, token): the one processor that the data plane's thread runs on. */
+  void setCpu(const Napi::CallbackInfo& info) {
+    post([this, cpu = size(info[0]), token = id(info[1])] {
+      if (cpu >= CPU_SETSIZE) return done(token, -EINVAL);
+      cpu_set_t cpus;
+      CPU_ZERO(&cpus);
+      CPU_SET(cpu, &cpus);
+      done(token, -pthread_setaffinity_np(pthread_self(), sizeof cpus, &cpus));
+    });
+  }
+
+  /** Keeps the process's memory from being swapped out; returns 0 or a negative errno. */
+  Napi::Value lockMemory(const Napi::CallbackInfo& info) {
+    // As pages come into use: the JavaScript engine reserves far more than it ever touches.
+    const int status = ::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0 ? 0 : -errno;
+    return Napi::Number::New(info.Env(), status);
   }
 
   void shutdown(const Napi::CallbackInfo&) { end(); }

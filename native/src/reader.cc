@@ -27,7 +27,14 @@ BlockRecord Reader::Entry::record() const {
   BlockRecord record = filled->record;
   record.lostSets += extraLost;
   if (dropped) record.flags |= kLossDropped;
+  if (!isExact) record.flags &= ~kLossExact;
   return record;
+}
+
+void Reader::Entry::addLost(uint64_t sets, bool isMeasured) {
+  extraLost += sets;
+  dropped = true;
+  isExact = isExact && isMeasured;
 }
 
 void Reader::offer(const FilledPtr& filled) {
@@ -35,19 +42,16 @@ void Reader::offer(const FilledPtr& filled) {
   if (held_ >= capture_.holdLimit(own())) {
     if (capture_.policy() != RingPolicy::kDropOldest || !dropOldest()) {
       statistics_.droppedBlocks++;
-      noteLost(filled->record.lostSets + filled->bytes / capture_.setBytes());
+      noteLost(filled->record.lostSets + filled->bytes / capture_.setBytes(), (filled->record.flags & kLossExact) != 0);
       return;
     }
   }
   filled->holders++;
   held_++;
-  backlog_.push_back({filled, std::exchange(pendingLost_, 0), std::exchange(pendingDropped_, false)});
+  Entry entry = std::exchange(pending_, {});
+  entry.filled = filled;
+  backlog_.push_back(std::move(entry));
   serve();
-}
-
-void Reader::noteLost(uint64_t sets) {
-  pendingLost_ += sets;
-  pendingDropped_ = true;
 }
 
 bool Reader::dropOldest() {
@@ -56,13 +60,9 @@ bool Reader::dropOldest() {
   Entry entry = std::move(*oldest);
   const auto next = backlog_.erase(oldest);
   statistics_.droppedBlocks++;
-  const uint64_t lost = entry.extraLost + entry.filled->record.lostSets + entry.filled->bytes / capture_.setBytes();
-  if (next == backlog_.end()) {
-    noteLost(lost);
-  } else {
-    next->extraLost += lost;
-    next->dropped = true;
-  }
+  const BlockRecord record = entry.record();
+  Entry& heir = next == backlog_.end() ? pending_ : *next;
+  heir.addLost(record.lostSets + entry.filled->bytes / capture_.setBytes(), (record.flags & kLossExact) != 0);
   release(entry);
   return true;
 }
@@ -72,8 +72,7 @@ void Reader::stopped() {
     release(backlog_.back());
     backlog_.pop_back();
   }
-  pendingLost_ = 0;
-  pendingDropped_ = false;
+  pending_ = {};
 }
 
 void Reader::release(Entry& entry) {

@@ -75,8 +75,11 @@ class Reader {
     FilledPtr filled;
     uint64_t extraLost = 0;
     bool dropped = false;
+    bool isExact = true;  // what is known of `extraLost`
 
     BlockRecord record() const;
+    /** Captured sets that the reader does not get are lost before this entry. */
+    void addLost(uint64_t sets, bool isMeasured);
   };
 
   /** Something has been added to `backlog_`. */
@@ -88,8 +91,8 @@ class Reader {
 
   Capture& capture() const { return capture_; }
   void release(Entry& entry);
-  /** The rest of an entry is not delivered: the next record says so. */
-  void noteLost(uint64_t sets);
+  /** Captured sets that the reader does not get: the next record says so. */
+  void noteLost(uint64_t sets, bool isMeasured) { pending_.addLost(sets, isMeasured); }
   /**
    * Sends `bytes` of the entry from `offset` on, behind `heads`; 0, or a negative errno where the block cannot be mapped.
    * `sent` is called when it is out, and the reader lets go of it if `isLast`.
@@ -124,8 +127,7 @@ class Reader {
   bool sinkByAio_;
   std::list<Sending> sending_;
   std::map<const CaptureBlock*, int> attached_;
-  uint64_t pendingLost_ = 0;
-  bool pendingDropped_ = false;
+  Entry pending_;  // without a block: what is lost before the next one
 };
 
 }  // namespace iio_bridge

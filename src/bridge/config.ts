@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { GENERATIONS, IioError } from '@iio-bridge/protocol';
 import { z } from 'zod';
+import type { RingSize } from './input-capture.js';
 import { ringSettings } from './stream-options.js';
 
 const MIB = 1024 * 1024;
@@ -110,6 +111,17 @@ export const configSchema = z.strictObject({
       ...ringSettings,
     })
     .prefault({}),
+  /** So that other work of the machine does not hold samples up. */
+  dataplane: z
+    .strictObject({
+      /** SCHED_FIFO priority of the thread through which all samples go. */
+      realtimePriority: z.number().int().min(1).max(99).optional(),
+      /** The processor that it runs on. */
+      cpu: z.number().int().min(0).max(1023).optional(),
+      /** Nothing that the bridge uses is swapped out. */
+      lockMemory: z.boolean().default(false),
+    })
+    .prefault({}),
   loss: z
     .strictObject({
       /**
@@ -163,6 +175,22 @@ export function parseConfig(given: unknown, origin: string): Config {
     throw new IioError('BAD_CONFIG', `${origin}: neither USB nor TCP is served: add --tcp [HOST:]PORT`);
   }
   return parsed.data;
+}
+
+const RING_UNITS: Readonly<Record<string, number>> = { B: 1, KiB: 1024, MiB: MIB, GiB: 1024 * MIB };
+
+/** `500ms`, `2s`, `64MiB`, `4096B`. Undefined for anything else. */
+export function parseRing(text: string): RingSize | undefined {
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|B|KiB|MiB|GiB)$/.exec(text);
+  const amount = Number(match?.[1]);
+  const unit = match?.[2];
+  if (unit === undefined || amount === 0) {
+    return undefined;
+  }
+  if (unit === 'ms' || unit === 's') {
+    return { ms: unit === 's' ? amount * 1000 : amount };
+  }
+  return { bytes: Math.round(amount * (RING_UNITS[unit] ?? 1)) };
 }
 
 /** `30431`, `localhost:30431`, `[::1]:30431`; port 0 is any. Undefined for anything else. */

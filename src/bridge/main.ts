@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 import { readFile } from 'node:fs/promises';
-import { IioError } from '@iio-bridge/protocol';
+import { IioError, RING_POLICIES, type RingPolicy } from '@iio-bridge/protocol';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { pino } from 'pino';
 import { fromFsError } from '../sys/errors.js';
-import { type Config, parseConfig } from './config.js';
+import { type Config, parseConfig, parseRing } from './config.js';
+import type { RingSize } from './input-capture.js';
 import type { Logger } from './logger.js';
 import { Service } from './service.js';
 import { type Announcer, isLoopback } from './tcp-server.js';
@@ -35,6 +36,12 @@ interface ServeOptions {
   readonly mode?: 'auto' | 'copy';
   readonly heap?: string;
   readonly metrics?: string;
+  readonly ring?: RingSize;
+  readonly ringPolicy?: RingPolicy;
+  readonly require?: 'zero-copy';
+  readonly realtime?: number;
+  readonly cpu?: number;
+  readonly lockMemory?: true;
   readonly logLevel: string;
 }
 
@@ -81,6 +88,17 @@ program
     ]),
   )
   .option('--heap <name>', 'DMA heap for blocks, from /dev/dma_heap, or udmabuf (default: the first that works)')
+  .option('--ring <size>', 'capture ahead of the clients: 500ms, 64MiB (default: what they request)', ring)
+  .addOption(
+    new Option('--ring-policy <policy>', 'what gives way when the ring is full (default: drop-newest)').choices(
+      RING_POLICIES,
+    ),
+  )
+  .addOption(new Option('--require <mode>', 'refuse streams of which a side would copy').choices(['zero-copy']))
+  .optionsGroup('Real time:')
+  .option('--realtime <priority>', 'SCHED_FIFO for the thread through which all samples go, 1 to 99', integer)
+  .option('--cpu <n>', 'the processor that it runs on', integer)
+  .option('--lock-memory', 'nothing that the bridge uses is swapped out')
   .optionsGroup('Other:')
   .option('--metrics <[host:]port>', 'serve figures for Prometheus here, on loopback without a host, as /metrics')
   .addOption(
@@ -134,7 +152,14 @@ function fromCommandLine(options: ServeOptions): Record<string, unknown> {
     tcp: defined({ listen: options.tcp, announce: options.announce ? undefined : false }),
     metrics: defined({ listen: options.metrics }),
     ...(Object.keys(emulation).length === 0 ? {} : { emulate: emulation }),
-    stream: defined({ mode: options.mode, heap: options.heap }),
+    stream: defined({
+      mode: options.mode,
+      heap: options.heap,
+      ring: options.ring,
+      policy: options.ringPolicy,
+      require: options.require,
+    }),
+    dataplane: defined({ realtimePriority: options.realtime, cpu: options.cpu, lockMemory: options.lockMemory }),
     ...(options.readOnly === undefined ? {} : { permissions: { usb: { readOnly: true }, tcp: { readOnly: true } } }),
   };
 }
@@ -190,6 +215,14 @@ function integer(text: string): number {
     throw new InvalidArgumentError('a non-negative integer is needed, decimal or 0x…');
   }
   return value;
+}
+
+function ring(text: string): RingSize {
+  const size = parseRing(text);
+  if (size === undefined) {
+    throw new InvalidArgumentError('a time or a size is needed: 500ms, 2s, 64MiB');
+  }
+  return size;
 }
 
 function collect(text: string, earlier: readonly string[] = []): readonly string[] {

@@ -110,6 +110,7 @@ export class Service {
     }
     const plane = DataPlane.start();
     this.#undo.push(() => plane.close());
+    await plane.tune(config.dataplane);
     const claims = new BufferClaims();
     const memory = new BlockMemory({ ...config, stream }, allocator);
     const inputs: InputEnvironment = {

@@ -1,6 +1,6 @@
 import { getSystemErrorName } from 'node:util';
 import { IioError } from '@iio-bridge/protocol';
-import { systemError } from '../sys/errors.js';
+import { type Hints, systemError } from '../sys/errors.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { Capture, type CaptureOptions } from './capture.js';
 import { Link } from './link.js';
@@ -14,6 +14,21 @@ interface Waiter {
   resolve(data: Uint8Array | readonly number[] | undefined): void;
   reject(error: Error): void;
 }
+
+/** What keeps other work of the machine from holding samples up. Nothing by default. */
+export interface Tuning {
+  /** SCHED_FIFO with this priority, 1 to 99. */
+  readonly realtimePriority?: number | undefined;
+  /** The number of the one processor to run on. */
+  readonly cpu?: number | undefined;
+  /** Nothing that the process uses is swapped out. */
+  readonly lockMemory?: boolean | undefined;
+}
+
+const REALTIME_HINT =
+  'run as root, or with CAP_SYS_NICE or LimitRTPRIO= in the systemd unit; in a container, kernel.sched_rt_runtime_us may have to be raised';
+const CPU_HINT = 'this process may not use a processor of that number: see /proc/self/status, Cpus_allowed_list';
+const MEMORY_HINT = 'run as root, or with CAP_IPC_LOCK or LimitMEMLOCK=infinity in the systemd unit';
 
 /** A call into the data plane's thread, answered with bytes, numbers or nothing. */
 export type Call = (
@@ -154,6 +169,33 @@ export class DataPlane implements Disposable {
     return await Capture.create(this.#native, this.#call, () => this.#newId(), bufferFd, options, overflowCounter);
   }
 
+  /**
+   * Keeps the system from holding up the data plane's thread.
+   *
+   * @throws {IioError} `EPERM`, `EINVAL`, `ENOMEM`, saying what would help.
+   */
+  async tune({ realtimePriority, cpu, lockMemory = false }: Tuning): Promise<void> {
+    if (lockMemory) {
+      const operation = "lock the process's memory";
+      this.#assertOpen(operation);
+      const status = this.#native.lockMemory();
+      if (status < 0) {
+        throw systemError(getSystemErrorName(status), operation, { EPERM: MEMORY_HINT, ENOMEM: MEMORY_HINT });
+      }
+    }
+    if (cpu !== undefined) {
+      await this.#tune(`run the data plane on processor ${cpu}`, { EINVAL: CPU_HINT }, (native, token) =>
+        native.setCpu(cpu, token),
+      );
+    }
+    if (realtimePriority !== undefined) {
+      const operation = `give the data plane real-time priority ${realtimePriority}`;
+      await this.#tune(operation, { EPERM: REALTIME_HINT }, (native, token) =>
+        native.setRealtime(realtimePriority, token),
+      );
+    }
+  }
+
   /** Ends every link and capture, and the thread. */
   close(): void {
     if (this.#closed) {
@@ -174,6 +216,14 @@ export class DataPlane implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  async #tune(operation: string, hints: Hints, post: (native: NativeDataPlane, token: number) => void): Promise<void> {
+    try {
+      await this.#call(operation, post);
+    } catch (error) {
+      throw error instanceof IioError ? systemError(error.code, operation, hints, { cause: error }) : error;
+    }
   }
 
   readonly #call: Call = (operation, post) => {

@@ -81,6 +81,10 @@ export interface NativeDataPlane {
   readSamples(io: number, least: number, most: number, timeoutMs: number, token: number): void;
   writeSamples(io: number, bytes: Uint8Array, timeoutMs: number, token: number): void;
   closeSampleIo(io: number): void;
+  setRealtime(priority: number, token: number): void;
+  setCpu(cpu: number, token: number): void;
+  /** 0, or a negative errno. */
+  lockMemory(): number;
   shutdown(): void;
 }
 

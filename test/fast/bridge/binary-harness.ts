@@ -209,6 +209,7 @@ export class FakeBackend implements Backend {
     return {
       fd: ours.fd,
       mask: ChannelMask.of(description.channels.length, [0, 1]),
+      isLossless: true,
       enable: async (lengths) => {
         state.lengths.push(lengths);
         state.enabled = true;
@@ -276,6 +277,7 @@ export interface BridgeOptions {
   readonly generation?: Generation | 'auto';
   readonly source?: (backend: FakeBackend) => ContextSource;
   readonly limits?: Partial<BridgeState['limits']>;
+  readonly stream?: Partial<BridgeState['stream']>;
 }
 
 /** A bridge over the real data plane, whose links are socket pairs. */
@@ -288,7 +290,7 @@ export class TestBridge {
   constructor(options: BridgeOptions = {}) {
     const config = configSchema.parse({
       protocol: { generation: options.generation ?? 'G' },
-      stream: { mode: 'copy' },
+      stream: { mode: 'copy', ...options.stream },
       limits: options.limits ?? {},
     });
     const contexts =

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseConfig, parseEndpoint } from '../../../src/bridge/config.js';
+import { parseConfig, parseEndpoint, parseRing } from '../../../src/bridge/config.js';
 
 const TCP_ONLY = { usb: { enabled: false }, tcp: { listen: ['30431'] } };
 
@@ -25,6 +25,19 @@ describe('configuration', () => {
     expect(parseEndpoint(text)).toEqual(endpoint);
   });
 
+  it.each([
+    ['500ms', { ms: 500 }],
+    ['1.5s', { ms: 1500 }],
+    ['64MiB', { bytes: 64 * 1024 * 1024 }],
+    ['4096B', { bytes: 4096 }],
+    ['0ms', undefined],
+    ['500', undefined],
+    ['-1MiB', undefined],
+    ['64MB', undefined],
+  ])('a ring of %s', (text, size) => {
+    expect(parseRing(text)).toEqual(size);
+  });
+
   it.each(['', 'localhost', '::1', '::1:30431', '70000', ':30431', 'a:b', '[::1]', '1.2.3.4:99999'])(
     'does not listen on %j',
     (text) => {
@@ -37,6 +50,8 @@ describe('configuration', () => {
     ['a word for a number', { ...TCP_ONLY, limits: { totalBytes: 'much' } }, 'limits.totalBytes'],
     ['what it does not know', { ...TCP_ONLY, limits: { block: 1 } }, '"block"'],
     ['an endpoint that is none', { usb: { enabled: false }, tcp: { listen: ['here'] } }, 'tcp.listen[0]'],
+    ['a ring of nothing', { ...TCP_ONLY, stream: { ring: {} } }, 'stream.ring'],
+    ['a priority that is none', { ...TCP_ONLY, dataplane: { realtimePriority: 100 } }, 'dataplane.realtimePriority'],
     ['a pattern without a device', { ...TCP_ONLY, permissions: { tcp: { writable: ['scale'] } } }, 'permissions.tcp'],
     ['a generation that was never', { ...TCP_ONLY, protocol: { generation: 'B' } }, 'protocol.generation'],
     ['a loopback from nowhere', { ...TCP_ONLY, emulate: { context: 'x', loopback: { to: 'a' } } }, 'loopback.from'],
