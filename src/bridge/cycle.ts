@@ -2,7 +2,7 @@ import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { BlockMemory } from './block-memory.js';
 
 /** For so long a piece is played: while it is, the other one must be enqueued anew. */
-const PIECE_SECONDS = 0.1;
+const PIECE_SECONDS = 0.25;
 const LARGEST_PIECE_BYTES = 4 * 1024 * 1024;
 /** Where nothing says how fast the samples are played. */
 const USUAL_PIECE_BYTES = 64 * 1024;
