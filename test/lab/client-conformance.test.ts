@@ -45,5 +45,5 @@ describe('iio-bridge over USB', () => {
   ] satisfies Expectations[])('passes the suite, $protocol', async (expectations) => {
     await Bridge.start(lab.machine);
     expect(await run(lab.machine, 'usb:', expectations)).toEqual({});
-  });
+  }, 300_000);
 });
