@@ -123,6 +123,7 @@ async function record(
     setsPerPart: setsPerPart(options, rate, format),
     force: options.force === true,
   });
+  await writer.open();
   const stopProgress = showProgress(
     () => `${writer.recordedSets} samples, ${megabytes(writer.recordedSets * format.bytes)} MB`,
   );
@@ -160,7 +161,8 @@ interface RecordingPlan {
 async function recordBlocks(stream: RxStream, writer: RecordingWriter, plan: RecordingPlan): Promise<void> {
   const { format, rate, options } = plan;
   const wanted = wantedSets(options, rate);
-  const endAt = performance.now() + (options.duration ?? Number.POSITIVE_INFINITY) * 1000;
+  const seconds = rate === undefined ? options.duration : undefined;
+  const endAt = performance.now() + (seconds ?? Number.POSITIVE_INFINITY) * 1000;
   let epoch = 0;
   for await (using block of stream) {
     const sets = Math.min(block.samples, wanted - writer.recordedSets);
@@ -173,7 +175,7 @@ async function recordBlocks(stream: RxStream, writer: RecordingWriter, plan: Rec
   }
 }
 
-/** By the sampling rate, if that is known, the duration is exact. */
+/** By the sampling rate, if that is known, the duration is exact; otherwise the clock ends the recording. */
 function wantedSets({ samples, duration }: RecordCommandOptions, rate: number | undefined): number {
   const bySamples = samples === 0 ? Number.POSITIVE_INFINITY : samples;
   const byTime = duration === undefined || rate === undefined ? Number.POSITIVE_INFINITY : Math.ceil(duration * rate);
