@@ -271,6 +271,7 @@ export class BinarySession {
       opcodes: this.#blockOpcodes(),
       timeoutMs: this.#timeoutMs,
       memory: this.#state.memory,
+      statistics: this.#state.statistics,
       samples: this.#state.dataPlane,
       log: this.#log.child({ device: device.id, buffer: bufferIndex }),
     });

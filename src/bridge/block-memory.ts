@@ -7,6 +7,8 @@ import { MemoryBudget } from './memory-budget.js';
 /** Where blocks get their memory, and how much of it there is. */
 export class BlockMemory {
   readonly mode: Config['stream']['mode'];
+  /** Streams that would copy are to be refused: see `assertZeroCopy`. */
+  readonly requiresZeroCopy: boolean;
   readonly maxBlocks: number;
   readonly maxBlockBytes: number;
   readonly #budget: MemoryBudget;
@@ -15,6 +17,7 @@ export class BlockMemory {
   /** `allocator`: undefined where every block is ordinary memory. Stays the caller's. */
   constructor(config: Pick<Config, 'stream' | 'limits'>, allocator: DmabufAllocator | undefined) {
     this.mode = config.stream.mode;
+    this.requiresZeroCopy = config.stream.require === 'zero-copy';
     this.maxBlocks = config.limits.blocks;
     this.maxBlockBytes = config.limits.blockBytes;
     this.#budget = new MemoryBudget(config.limits.totalBytes);

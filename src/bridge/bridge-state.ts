@@ -1,5 +1,6 @@
 import type { DataPlane } from '../dataplane/data-plane.js';
 import type { BlockMemory } from './block-memory.js';
+import type { BufferStatistics } from './buffer-statistics.js';
 import type { Buffers } from './buffers.js';
 import type { Clients } from './client.js';
 import type { Config, Permissions } from './config.js';
@@ -18,6 +19,8 @@ export interface BridgeState {
   readonly sharedBuffers: SharedBuffers;
   readonly timeouts: ClientTimeouts;
   readonly memory: BlockMemory;
+  /** Shown by the contexts' backends as attributes of buffers. */
+  readonly statistics: BufferStatistics;
   readonly limits: Config['limits'];
   readonly permissions: Permissions;
   readonly protocol: Config['protocol'];

@@ -47,6 +47,11 @@ const tcpSchema = z.strictObject({
   announce: z.boolean().default(true),
 });
 
+const metricsSchema = z.strictObject({
+  /** `[HOST:]PORT` where figures are served for Prometheus, at `/metrics`; without a host on loopback. */
+  listen: listenSchema.optional(),
+});
+
 const emulateSchema = z.strictObject({
   /** Path of the document that describes the context, in libiio's XML, with `value`s for its attributes. */
   context: z.string().min(1),
@@ -79,6 +84,7 @@ const permissionsSchema = (isTrusted: boolean) =>
 export const configSchema = z.strictObject({
   usb: usbSchema.prefault({}),
   tcp: tcpSchema.prefault({}),
+  metrics: metricsSchema.prefault({}),
   /** What is served instead of this machine's devices; by default those are. */
   emulate: emulateSchema.optional(),
   protocol: z
@@ -98,6 +104,8 @@ export const configSchema = z.strictObject({
       mode: z.enum(['auto', 'copy']).default('auto'),
       /** A name below /dev/dma_heap, or `udmabuf`; the first that works by default. */
       heap: z.string().optional(),
+      /** Streams of which a side would copy are refused with `EOPNOTSUPP`. */
+      require: z.literal('zero-copy').optional(),
     })
     .prefault({}),
   limits: z

@@ -34,6 +34,7 @@ interface ServeOptions {
   readonly loopback?: { readonly from: string; readonly to: string };
   readonly mode?: 'auto' | 'copy';
   readonly heap?: string;
+  readonly metrics?: string;
   readonly logLevel: string;
 }
 
@@ -81,6 +82,7 @@ program
   )
   .option('--heap <name>', 'DMA heap for blocks, from /dev/dma_heap, or udmabuf (default: the first that works)')
   .optionsGroup('Other:')
+  .option('--metrics <[host:]port>', 'serve figures for Prometheus here, on loopback without a host, as /metrics')
   .addOption(
     new Option('--log-level <level>', 'of the log on standard output')
       .choices(['debug', 'info', 'warn', 'error'])
@@ -130,6 +132,7 @@ function fromCommandLine(options: ServeOptions): Record<string, unknown> {
       serial: options.serial,
     }),
     tcp: defined({ listen: options.tcp, announce: options.announce ? undefined : false }),
+    metrics: defined({ listen: options.metrics }),
     ...(Object.keys(emulation).length === 0 ? {} : { emulate: emulation }),
     stream: defined({ mode: options.mode, heap: options.heap }),
     ...(options.readOnly === undefined ? {} : { permissions: { usb: { readOnly: true }, tcp: { readOnly: true } } }),

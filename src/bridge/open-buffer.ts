@@ -3,6 +3,7 @@ import type { Link } from '../dataplane/link.js';
 import type { SampleIo } from '../dataplane/sample-io.js';
 import type { Backend } from '../iio/backend.js';
 import type { BlockMemory } from './block-memory.js';
+import type { BufferStatistics } from './buffer-statistics.js';
 import type { NumberingFamily } from './client.js';
 import type { Logger } from './logger.js';
 
@@ -32,6 +33,8 @@ export interface OpenBufferOptions {
   /** How long a block request waits for the hardware, in ms; 0 = for ever. */
   readonly timeoutMs: number;
   readonly memory: BlockMemory;
+  /** Where an open buffer makes its figures known. */
+  readonly statistics: BufferStatistics;
   readonly samples: SampleIoSource;
   readonly log: Logger;
 }

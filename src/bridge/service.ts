@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { IioError } from '@iio-bridge/protocol';
+import { EXTENSIONS, EXTENSIONS_ATTRIBUTE, IioError } from '@iio-bridge/protocol';
 import { DataPlane } from '../dataplane/data-plane.js';
 import { FunctionFs } from '../ffs/function-fs.js';
 import { Gadget } from '../ffs/gadget.js';
@@ -13,12 +13,14 @@ import { fromFsError } from '../sys/errors.js';
 import { BlockMemory } from './block-memory.js';
 import type { BridgeState } from './bridge-state.js';
 import { BufferClaims } from './buffer-claims.js';
+import { BufferStatistics } from './buffer-statistics.js';
 import { Buffers } from './buffers.js';
 import { Clients } from './client.js';
-import type { Config } from './config.js';
+import type { Config, Endpoint } from './config.js';
 import { ContextServer, type ContextSource } from './context-server.js';
 import type { Logger } from './logger.js';
 import { PermissionedBackend } from './permissions.js';
+import { StatisticsBackend } from './statistics-backend.js';
 import { type Announcer, TcpServer } from './tcp-server.js';
 import { ClientTimeouts } from './text/client-timeouts.js';
 import { SharedBuffers } from './text/shared-buffers.js';
@@ -89,7 +91,14 @@ export class Service {
     const config = this.#config;
     const source = await this.#openSource();
     // One backend for all kinds of link: it keeps apart what clients must not do at the same time.
-    const common = new ContextServer(source, this.#log);
+    const statistics = new BufferStatistics();
+    const common = new ContextServer(
+      {
+        discover: () => new StatisticsBackend(source.discover(), statistics),
+        fingerprint: () => source.fingerprint(),
+      },
+      this.#log,
+    );
     const emulates = config.emulate !== undefined;
     // No hardware reaches the memory of an emulation's blocks.
     const stream = emulates ? { ...config.stream, mode: 'copy' as const } : config.stream;
@@ -111,6 +120,7 @@ export class Service {
       }),
       timeouts: new ClientTimeouts(),
       memory,
+      statistics,
       limits: config.limits,
       protocol: config.protocol,
       dataPlane: plane,
@@ -129,17 +139,41 @@ export class Service {
     if (config.tcp.listen.length > 0) {
       await this.#serveTcp(plane, stateOf('tcp'), config.tcp.announce ? announcer : undefined);
     }
+    const metrics = await this.#serveMetrics(common, statistics);
     this.#log.info(
       {
         version: VERSION,
         ...(udc === undefined ? {} : { udc, pipes: config.usb.pipes }),
         ...(this.endpoints.length === 0 ? {} : { tcp: this.endpoints }),
+        ...(metrics === undefined ? {} : { metrics }),
         ...(emulates ? { emulate: config.emulate?.context } : {}),
         heap: allocator?.name,
         devices: common.current.backend.description.devices.map((device) => device.name ?? device.id),
       },
       'ready',
     );
+  }
+
+  /** Where. */
+  async #serveMetrics(contexts: ContextServer, statistics: BufferStatistics): Promise<Endpoint | undefined> {
+    const { listen } = this.#config.metrics;
+    if (listen === undefined) {
+      return undefined;
+    }
+    // Loaded only where it is wanted.
+    const { MetricsServer } = await import('./metrics.js');
+    const server = await MetricsServer.start(listen, async () => {
+      const buffers = contexts.current.backend.description.devices.flatMap(({ id, name, buffers }) =>
+        buffers.map(async ({ index, direction }) => ({
+          device: name ?? id,
+          buffer: index,
+          figures: await statistics.figures(id, index, direction),
+        })),
+      );
+      return await Promise.all(buffers);
+    });
+    this.#undo.push(() => server.close());
+    return server.endpoint;
   }
 
   async #openSource(): Promise<ContextSource> {
@@ -152,6 +186,7 @@ export class Service {
         freeRunning,
         ...(loopback === undefined ? {} : { loopback }),
         ...(sampleDirectory === undefined ? {} : { sampleDirectory }),
+        contextAttributes: CONTEXT_ATTRIBUTES,
       });
       this.#undo.push(() => emulated[Symbol.asyncDispose]());
       return { discover: () => emulated, fingerprint: () => '' };
@@ -160,7 +195,7 @@ export class Service {
   }
 
   #discoverLocal(): Backend {
-    const local = discoverLocalContext({ contextAttributes: new Map([['iio-bridge', VERSION]]) });
+    const local = discoverLocalContext({ contextAttributes: CONTEXT_ATTRIBUTES });
     for (const warning of local.warnings) {
       this.#log.warn({}, warning);
     }
@@ -195,6 +230,12 @@ export class Service {
     this.#tcp = server;
   }
 }
+
+/** By which clients tell that this is no iiod, and what it can do beyond one. */
+const CONTEXT_ATTRIBUTES = new Map([
+  ['iio-bridge', VERSION],
+  [EXTENSIONS_ATTRIBUTE, EXTENSIONS.join(' ')],
+]);
 
 type Undo = () => void | Promise<void>;
 

@@ -1,13 +1,18 @@
+import { IioError } from '@iio-bridge/protocol';
 import type { BlockPath } from '../dataplane/rx-stream.js';
 
 /** How many times the CPU copies samples on their way: not at all, on one side, on both. */
 export type StreamMode = 'zero-copy' | 'half-copy' | 'copy';
 
-/** Why a side copies although nobody asked for it. */
+/**
+ * Why a side copies although nobody asked for it. `heap-missing`: this machine has no memory for DMA at all, so every block
+ * is ordinary memory; `no-dma-memory`: this block is.
+ */
 export type FallbackCode =
   | 'no-dmabuf-buffer'
   | 'udc-no-sg'
   | 'kernel-too-old'
+  | 'heap-missing'
   | 'no-dma-memory'
   | `iio-attach-failed:${string}`
   | `usb-attach-failed:${string}`;
@@ -43,6 +48,22 @@ export function streamPath(path: BlockPath): StreamPath {
     sink: path.sink,
     fallbacks: [...new Set(fallbacks)],
   };
+}
+
+/**
+ * To be called before a stream starts where the configuration says `stream.require: zero-copy`; `what` names the buffer.
+ *
+ * @throws {IioError} `EOPNOTSUPP`, with the fallback codes, if a side of it copies.
+ */
+export function assertZeroCopy({ mode, fallbacks }: Pick<StreamPath, 'mode' | 'fallbacks'>, what: string): void {
+  if (mode !== 'zero-copy') {
+    const reasons =
+      fallbacks.length === 0 ? 'the bridge was told to copy, or the link is a socket' : fallbacks.join(' ');
+    throw new IioError(
+      'EOPNOTSUPP',
+      `${what} would not be streamed without a copy (${mode}: ${reasons}), and the bridge is told to refuse that (stream.require)`,
+    );
+  }
 }
 
 function sourceFallback(refusal: string): FallbackCode {

@@ -18,6 +18,7 @@ import { expect, onTestFinished } from 'vitest';
 import { BlockMemory } from '../../../src/bridge/block-memory.js';
 import type { BridgeState } from '../../../src/bridge/bridge-state.js';
 import { BufferClaims } from '../../../src/bridge/buffer-claims.js';
+import { BufferStatistics } from '../../../src/bridge/buffer-statistics.js';
 import { Buffers } from '../../../src/bridge/buffers.js';
 import { Clients } from '../../../src/bridge/client.js';
 import { configSchema } from '../../../src/bridge/config.js';
@@ -306,6 +307,7 @@ export class TestBridge {
       }),
       timeouts: new ClientTimeouts(),
       memory,
+      statistics: new BufferStatistics(),
       limits: config.limits,
       permissions: config.permissions.usb,
       protocol: config.protocol,
