@@ -57,7 +57,7 @@ describe('write and play', { timeout: PROCESS_TIMEOUT_MS }, () => {
     const samples = Buffer.from(Uint32Array.from({ length: sets * 2 }, (_, i) => (i * 2654435761) % 2 ** 32).buffer);
     await writeFile(path('random'), samples);
     const record = (name: string) =>
-      start(['record', '-u', uri, 'emu-adc', '-s', String(sets), '-o', path(name), '-T', '0', '--json']);
+      start(['record', '-u', uri, 'emu-adc', '-s', String(sets), '-b', '1000', '-o', path(name), '-T', '0', '--json']);
 
     const first = record('first');
     while (!(await isCapturing('first'))) {
