@@ -17,6 +17,7 @@ async function open(device: WebUsbDevice, options: ContextOptions = {}, usb?: We
 }
 
 /** An IIO context; see {@link Context.open}. */
-export type Context = ContextType;
+// An interface, because the reference shows the members of one, and none of an alias.
+export interface Context extends ContextType {}
 /** `connect` takes a transport of your own; `fromXml` a document. */
 export const Context = { open, connect: ContextType.connect, fromXml: ContextType.fromXml } as const;

@@ -43,7 +43,8 @@ async function open(uri: string, options: ContextOptions = {}): Promise<ContextT
 }
 
 /** An IIO context; see {@link Context.open}. */
-export type Context = ContextType;
+// An interface, because the reference shows the members of one, and none of an alias.
+export interface Context extends ContextType {}
 /** `connect` takes a transport of your own; `fromXml` a document. */
 export const Context = { open, connect: ContextType.connect, fromXml: ContextType.fromXml } as const;
 

@@ -15,8 +15,8 @@ import {
   withCaptureOptions,
 } from './options.js';
 import { megabytes, print, showProgress, toJson } from './output.js';
-import { conversionOf, samplingFrequency } from './sampling.js';
-import { channelIds, streamChannels } from './selection.js';
+import { type StreamFacts, streamFacts } from './sampling.js';
+import { channelIds, expectedLayout, streamChannels } from './selection.js';
 import { EXTENSION_VERSION, SIGMF_VERSION } from './sigmf/metadata.js';
 import { type Quadrature, type RecordingFormat, recordingFormat } from './sigmf/recording-format.js';
 import { RecordingWriter, recordingPath } from './sigmf/recording-writer.js';
@@ -27,7 +27,7 @@ const RECORDER = `iio-client ${VERSION}`;
 /** Wider values have no SigMF integers; they are time stamps. */
 const MAX_BITS = 32;
 
-interface RecordCommandOptions extends CaptureCommandOptions {
+export interface RecordCommandOptions extends CaptureCommandOptions {
   readonly output: string;
   readonly duration?: number;
   readonly splitSize?: number;
@@ -103,7 +103,7 @@ async function runRecord(
 }
 
 /** Records until the samples, the time or the patience of the user are at their end. */
-async function record(
+export async function record(
   context: Context,
   device: Device,
   channels: readonly string[],
@@ -111,18 +111,20 @@ async function record(
   signal: AbortSignal,
 ): Promise<RecordSummary> {
   const wanted = channels.length > 0 ? channels : recordable(device);
+  const facts = await streamFacts(device, expectedLayout(device, 'in', wanted));
+  const rate = options.rate ?? facts.rate;
   await using stream = await device.createRxStream(captureOptions(options, wanted, signal));
   const startedAt = performance.now();
   const format = recordingFormat(stream.layout, options.quadrature);
-  const rate = options.rate ?? (await samplingFrequency(device, stream.layout));
   const writer = new RecordingWriter({
     path: recordingPath(options.output),
-    global: await globalMetadata(context, device, stream.layout, { format, rate, options }),
+    global: globalMetadata(context, device, stream.layout, { format, rate, options, facts }),
     capture: options.frequency === undefined ? {} : { 'core:frequency': options.frequency },
     setBytes: format.bytes,
     setsPerPart: setsPerPart(options, rate, format),
     force: options.force === true,
   });
+  await writer.open();
   const stopProgress = showProgress(
     () => `${writer.recordedSets} samples, ${megabytes(writer.recordedSets * format.bytes)} MB`,
   );
@@ -160,7 +162,8 @@ interface RecordingPlan {
 async function recordBlocks(stream: RxStream, writer: RecordingWriter, plan: RecordingPlan): Promise<void> {
   const { format, rate, options } = plan;
   const wanted = wantedSets(options, rate);
-  const endAt = performance.now() + (options.duration ?? Number.POSITIVE_INFINITY) * 1000;
+  const seconds = rate === undefined ? options.duration : undefined;
+  const endAt = performance.now() + (seconds ?? Number.POSITIVE_INFINITY) * 1000;
   let epoch = 0;
   for await (using block of stream) {
     const sets = Math.min(block.samples, wanted - writer.recordedSets);
@@ -173,7 +176,7 @@ async function recordBlocks(stream: RxStream, writer: RecordingWriter, plan: Rec
   }
 }
 
-/** By the sampling rate, if that is known, the duration is exact. */
+/** By the sampling rate, if that is known, the duration is exact; otherwise the clock ends the recording. */
 function wantedSets({ samples, duration }: RecordCommandOptions, rate: number | undefined): number {
   const bySamples = samples === 0 ? Number.POSITIVE_INFINITY : samples;
   const byTime = duration === undefined || rate === undefined ? Number.POSITIVE_INFINITY : Math.ceil(duration * rate);
@@ -207,26 +210,21 @@ function recordable(device: Device): string[] {
   return channels.filter(isNarrow).map(({ id }) => id);
 }
 
-async function globalMetadata(
+function globalMetadata(
   context: Context,
   device: Device,
   layout: SampleLayout,
-  { format, rate, options }: Pick<RecordingPlan, 'format' | 'rate' | 'options'>,
-): Promise<Metadata['global']> {
+  { format, rate, options, facts }: RecordingPlan & { readonly facts: StreamFacts },
+): Metadata['global'] {
   const { description, attributes } = context;
   const { id, name, label } = device;
   const hardware = attributes.get('hw_model') ?? description.description;
-  const channels: Record<string, unknown>[] = [];
-  for (const { channel, position } of layout.channels) {
-    const found = device.channels[position];
-    const { scale, offset } = found === undefined ? {} : await conversionOf(found);
-    channels.push({
-      id: channel.id,
-      ...defined({ name: channel.name, label: channel.label }),
-      ...(channel.scanElement === undefined ? {} : { format: formatScanFormat(channel.scanElement.format) }),
-      ...defined({ scale, offset }),
-    });
-  }
+  const channels = layout.channels.map(({ channel, position }) => ({
+    id: channel.id,
+    ...defined({ name: channel.name, label: channel.label }),
+    ...(channel.scanElement === undefined ? {} : { format: formatScanFormat(channel.scanElement.format) }),
+    ...defined({ ...facts.conversions.get(position) }),
+  }));
   return {
     'core:datatype': format.datatype,
     'core:version': SIGMF_VERSION,

@@ -1,5 +1,5 @@
 import { IioError, type SampleLayout } from '@iio-bridge/protocol';
-import type { Attribute, Channel, Device } from '../index.js';
+import type { Attribute, Device } from '../index.js';
 
 /** What turns a channel's raw values into physical ones: `(raw + offset) * scale`, in the unit of IIO's ABI. */
 export interface Conversion {
@@ -19,11 +19,25 @@ export async function samplingFrequency(device: Device, layout: SampleLayout): P
   return undefined;
 }
 
-export async function conversionOf(channel: Channel): Promise<Conversion> {
-  return {
-    scale: await numberOf(channel.attributes.get('scale')),
-    offset: await numberOf(channel.attributes.get('offset')),
-  };
+/** What attributes tell of the channels of a stream. */
+export interface StreamFacts {
+  /** Sample sets per second. */
+  readonly rate: number | undefined;
+  /** By channel position. */
+  readonly conversions: ReadonlyMap<number, Conversion>;
+}
+
+/** To be read before the stream is opened: while it waits for attributes, it may lose samples. */
+export async function streamFacts(device: Device, layout: SampleLayout): Promise<StreamFacts> {
+  const conversions = new Map<number, Conversion>();
+  for (const { position } of layout.channels) {
+    const attributes = device.channels[position]?.attributes;
+    conversions.set(position, {
+      scale: await numberOf(attributes?.get('scale')),
+      offset: await numberOf(attributes?.get('offset')),
+    });
+  }
+  return { rate: await samplingFrequency(device, layout), conversions };
 }
 
 /** The first number of an attribute's value; none if the attribute cannot be read. */

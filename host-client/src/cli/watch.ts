@@ -1,6 +1,5 @@
-import type { SampleLayout } from '@iio-bridge/protocol';
 import { type Command, InvalidArgumentError } from 'commander';
-import type { BufferInfo, Context, Device } from '../index.js';
+import type { BufferInfo, Device, RxStream } from '../index.js';
 import { gapBefore } from './block-facts.js';
 import { EXIT } from './exit-codes.js';
 import type { Interruption } from './interruption.js';
@@ -16,8 +15,8 @@ import { print, toJsonLine } from './output.js';
 import { decibels, shortWithUnit, withUnit } from './plot/units.js';
 import { toneOf, type WatchedInput, type WatchedSource, WatchModel } from './plot/watch-model.js';
 import { ansiPaint, plainPaint, renderWatch, type WatchView } from './plot/watch-screen.js';
-import { conversionOf, samplingFrequency, unitOf } from './sampling.js';
-import { bufferOf, streamChannels } from './selection.js';
+import { type StreamFacts, streamFacts, unitOf } from './sampling.js';
+import { bufferOf, expectedLayout, streamChannels } from './selection.js';
 import { areQuadraturePairs } from './sigmf/datatype.js';
 
 const SCREEN_INTERVAL_MS = 100;
@@ -64,12 +63,9 @@ async function runWatch(
   await using context = await openContext(options, interruption);
   const device = await deviceForStream(context, name, options);
   const wanted = channels.length > 0 ? channels : watchable(device);
+  const facts = await streamFacts(device, expectedLayout(device, 'in', wanted));
   await using stream = await device.createRxStream(captureOptions(options, wanted, interruption.signal));
-  const model = new WatchModel(
-    await sourceOf(context, device, stream.layout, options),
-    options.fftSize,
-    performance.now(),
-  );
+  const model = new WatchModel(sourceOf(stream, context.uri, facts, options), options.fftSize, performance.now());
   using server = new ServerState(bufferOf(device, 'in'));
   using display = displayFor(options, model, interruption);
   const interval = options.interval ?? display.intervalMs;
@@ -108,33 +104,31 @@ function watchable(device: Device): string[] {
     .map(({ id }) => id);
 }
 
-async function sourceOf(
-  context: Context,
-  device: Device,
-  layout: SampleLayout,
+function sourceOf(
+  { device, layout }: RxStream,
+  uri: string,
+  { rate, conversions }: StreamFacts,
   { quadrature }: WatchCommandOptions,
-): Promise<WatchedSource> {
-  const channels: WatchedInput[] = [];
-  for (const { channel, position } of layout.channels.slice(0, MAX_CHANNELS)) {
-    const found = device.channels[position];
-    const { scale, offset } = found === undefined ? {} : await conversionOf(found);
+): WatchedSource {
+  const channels = layout.channels.slice(0, MAX_CHANNELS).map(({ channel, position }): WatchedInput => {
+    const { scale, offset } = conversions.get(position) ?? {};
     const { unit, factor } = (scale === undefined ? undefined : unitOf(channel.id)) ?? { unit: '', factor: 1 };
     const { bits = 0, signed = false } = channel.scanElement?.format ?? {};
-    channels.push({
+    return {
       name: channel.label ?? channel.name ?? channel.id,
       scale: (scale ?? 1) * factor,
       offset: scale === undefined ? 0 : (offset ?? 0),
       unit,
       fullScale: 2 ** (bits - 1) - (signed ? 0 : 0.5),
-    });
-  }
+    };
+  });
   return {
-    uri: context.uri,
+    uri,
     device: device.name ?? device.id,
     channels,
     complex: channels.length >= 2 && (quadrature === true || areQuadraturePairs(layout)),
     setBytes: layout.bytes,
-    sampleRate: await samplingFrequency(device, layout),
+    sampleRate: rate,
   };
 }
 

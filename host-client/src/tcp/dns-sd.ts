@@ -6,7 +6,7 @@ const SERVICE_TYPE = 'iio';
 /** How long answers are collected; responders wait up to 120 ms before they answer (RFC 6762, 6.). Milliseconds. */
 export const DEFAULT_BROWSE_MS = 1000;
 
-/** An IIO context on the network, as {@link browse} finds it. */
+/** An IIO context on the network, as `scan()` finds it. */
 export interface NetworkContextInfo {
   readonly kind: 'ip';
   /** `ip:<address>`, with the port where that is not the usual one. */

@@ -26,7 +26,7 @@ export interface UsbFilter {
   readonly productId?: number;
 }
 
-/** An IIO interface of a device, as found by {@link findUsbContexts}. */
+/** An IIO interface of a device, as `scan()` finds it. */
 export interface UsbContextInfo {
   readonly kind: 'usb';
   /** `usb:<bus>.<address>.<interface index>`: finds it again until it is unplugged. */

@@ -307,6 +307,8 @@ describe('a recording', () => {
     });
     await recording.close();
     const empty = writer({ path: join(directory, 'empty') });
+    await empty.open();
+    expect(await metadataOf('empty')).toEqual({ global: GLOBAL, captures: [], annotations: [] });
     await empty.close();
     expect((await openRecordings(join(directory, 'empty'))).map((part) => part.sets)).toEqual([0]);
   });

@@ -54,8 +54,8 @@ interface Part {
 }
 
 /**
- * Writes a stream as SigMF recordings. Owns the files. There is a valid `.sigmf-meta` from the moment on that its dataset
- * exists; {@link close} completes the last one, and has to be called also after a failure.
+ * Writes a stream as SigMF recordings. Owns the files. Every dataset with samples has a valid `.sigmf-meta`, also while it is
+ * being written; {@link close} completes the last one, and has to be called also after a failure.
  */
 export class RecordingWriter implements AsyncDisposable {
   readonly #options: RecordingOptions;
@@ -80,6 +80,12 @@ export class RecordingWriter implements AsyncDisposable {
     return this.#recordedSets;
   }
 
+  /** Creates the files. @throws IioError of the file system: `EEXIST`, `ENOENT`, … */
+  async open(): Promise<void> {
+    this.#part ??= await this.#createPart();
+    await this.#save(this.#part);
+  }
+
   /** Resolves when the bytes may be overwritten. @throws IioError of the file system: `ENOSPC`, `EEXIST`, … */
   async write({ bytes, gap, startNs }: Piece): Promise<void> {
     const { setBytes, setsPerPart = Number.POSITIVE_INFINITY } = this.#options;
@@ -90,16 +96,18 @@ export class RecordingWriter implements AsyncDisposable {
       if (this.#part !== undefined && this.#part.sets >= setsPerPart) {
         await this.#closePart();
       }
-      const at = startNs === undefined ? undefined : startNs + this.#durationNs(done);
-      if (this.#part === undefined) {
-        this.#part = await this.#openPart(at);
-      } else if (isDiscontinuous) {
-        this.#beginCapture(this.#part, at);
+      this.#part ??= await this.#createPart();
+      const isFirst = this.#part.captures.length === 0;
+      if (isFirst || isDiscontinuous) {
+        this.#beginCapture(this.#part, startNs === undefined ? undefined : startNs + this.#durationNs(done));
       }
       if (isDiscontinuous && gap !== undefined) {
         this.#annotate(this.#part, gap);
       }
       isDiscontinuous = false;
+      if (isFirst) {
+        await this.#save(this.#part);
+      }
       const count = Math.min(sets - done, setsPerPart - this.#part.sets);
       await this.#append(this.#part, bytes.subarray(done * setBytes, (done + count) * setBytes), count);
       done += count;
@@ -109,11 +117,8 @@ export class RecordingWriter implements AsyncDisposable {
     }
   }
 
-  /** Completes the files. A recording without a sample is one, too. */
+  /** Completes the files. */
   async close(): Promise<void> {
-    if (this.#parts.length === 0) {
-      this.#part = await this.#openPart(undefined);
-    }
     await this.#closePart();
   }
 
@@ -121,17 +126,13 @@ export class RecordingWriter implements AsyncDisposable {
     return this.close();
   }
 
-  async #openPart(startNs: bigint | undefined): Promise<Part> {
+  async #createPart(): Promise<Part> {
     const { path, setsPerPart, force } = this.#options;
     const index = this.#parts.length;
     const name = setsPerPart === undefined ? path : `${path}-${index}`;
     const file = await onFile(`create ${name}${DATA}`, () => open(name + DATA, force ? 'w' : 'wx'));
-    const part: Part = { path: name, index, file, captures: [], annotations: [], sets: 0 };
     this.#parts.push(name);
-    this.#part = part;
-    this.#beginCapture(part, startNs);
-    await this.#save(part);
-    return part;
+    return { path: name, index, file, captures: [], annotations: [], sets: 0 };
   }
 
   #beginCapture({ captures, sets }: Part, startNs: bigint | undefined): void {
