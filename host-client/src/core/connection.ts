@@ -19,6 +19,8 @@ import { TextSession } from './text-session.js';
 /** Between attempts to find a lost context again: the first, and the longest. Milliseconds. */
 const FIRST_RETRY_MS = 100;
 const LONGEST_RETRY_MS = 2000;
+/** How often in a row a stream is opened again before it is given up. */
+const MAX_RESUMPTIONS = 5;
 
 export interface ConnectionOptions {
   readonly timeoutMs: number;
@@ -99,14 +101,38 @@ export class Connection {
       return this.#session;
     }
     const { timeoutMs } = this.options;
-    return await withDeadline(this.restored(), { timeoutMs, what: this.uri }, () => {
+    return await withDeadline(this.#restored(), { timeoutMs, what: this.uri }, () => {
       return new IioError('DISCONNECTED', `${this.uri} was lost and is being looked for; plug it in again`);
     });
   }
 
+  /**
+   * Does again what a lost link has ended: with the session of now, and with a new one if that turns out to be lost too. The
+   * main link may live on, or may only not know yet.
+   * @throws IioError `DISCONNECTED` when the context is looked for no longer; what `work` throws otherwise
+   */
+  async resume(work: () => Promise<void>): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      const session = await this.#restored();
+      try {
+        await work();
+        return;
+      } catch (error) {
+        const lostAgain = error instanceof IioError && error.code === 'DISCONNECTED';
+        if (!lostAgain || attempt === MAX_RESUMPTIONS || this.#closed.signal.aborted) {
+          throw error;
+        }
+        await this.#pause(FIRST_RETRY_MS * (attempt - 1));
+        if (session === this.#session) {
+          await this.#restored(true);
+        }
+      }
+    }
+  }
+
   /** As {@link session}, but waits as long as the context is looked for. */
-  restored(): Promise<Session> {
-    if (this.#session.lost === undefined || !this.reconnects || this.#closed.signal.aborted) {
+  #restored(isLost: boolean = this.#session.lost !== undefined): Promise<Session> {
+    if (!isLost || !this.reconnects || this.#closed.signal.aborted) {
       return Promise.resolve(this.#session);
     }
     if (this.#reconnecting === undefined) {

@@ -1,4 +1,4 @@
-import type { Generation, IioError } from '@iio-bridge/protocol';
+import { type Generation, IioError } from '@iio-bridge/protocol';
 import { type Answer, BinaryClient, type ClientOptions, type Request } from './binary-client.js';
 import { withDeadline } from './deadline.js';
 import { requireProtocol } from './handshake.js';
@@ -17,6 +17,7 @@ export class ControlLink {
   #client: BinaryClient;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
+  #lost: IioError | undefined;
   #nextEventId = 0xffff;
 
   private constructor(transport: Transport, options: ClientOptions, client: BinaryClient) {
@@ -39,7 +40,7 @@ export class ControlLink {
   /** The server cannot be reached any more. */
   get lost(): IioError | undefined {
     const { failure } = this.#client;
-    return failure?.code === 'DISCONNECTED' ? failure : undefined;
+    return this.#lost ?? (failure?.code === 'DISCONNECTED' ? failure : undefined);
   }
 
   /** The conversation of now, for event streams: they end with it. */
@@ -58,7 +59,11 @@ export class ControlLink {
       await this.#repair();
       return this.#client.request(request);
     });
-    this.#queue = turn.catch(() => {});
+    this.#queue = turn.catch((error: unknown) => {
+      if (error instanceof IioError && error.code === 'DISCONNECTED') {
+        this.#lost ??= error;
+      }
+    });
     return await turn;
   }
 

@@ -258,9 +258,9 @@ export class Device implements DeviceAddress {
    * `direct_reg_access`.
    * @throws IioError `EACCES`, `ENOENT`, `ENOSYS`: the server, or the driver, gives no access; `ETIMEDOUT`, `DISCONNECTED`
    */
-  readRegister(register: number): Promise<number> {
+  async readRegister(register: number): Promise<number> {
     requireU32('a register number', register);
-    return this.#environment.connection.perform(async (session) => {
+    return await this.#environment.connection.perform(async (session) => {
       if (session.hasRegisters) {
         return await session.readRegister(this, register);
       }
@@ -276,10 +276,10 @@ export class Device implements DeviceAddress {
   }
 
   /** @throws IioError as {@link readRegister} */
-  writeRegister(register: number, value: number): Promise<void> {
+  async writeRegister(register: number, value: number): Promise<void> {
     requireU32('a register number', register);
     requireU32('a register value', value);
-    return this.#environment.connection.perform(async (session) => {
+    await this.#environment.connection.perform(async (session) => {
       if (session.hasRegisters) {
         await session.writeRegister(this, register, value);
       } else {

@@ -10,8 +10,11 @@ export type Protocol = 'binary' | 'text';
 /** A line of the text protocol; what is longer is left over from somebody else's session. Bytes. */
 const MAX_LINE_BYTES = 16;
 
-/** How much of an earlier session's bytes is dropped before the link is given up. Bytes. */
-const MAX_STALE_BYTES = 4 * 1024 * 1024;
+/**
+ * How much of an earlier session's bytes is dropped before the link is given up: what the device has in its pipe; a
+ * connection has no earlier session. Bytes.
+ */
+const MAX_STALE_BYTES = { pipe: 4 * 1024 * 1024, connection: 1024 } as const;
 
 /**
  * Asks a fresh link for the binary protocol. A negative answer means text; servers that speak only binary answer 0 too. A
@@ -26,7 +29,8 @@ export async function negotiate(
   let current: PendingRead | undefined;
   const readCode = async (): Promise<number> => {
     let line = '';
-    for (let stale = 0; stale < MAX_STALE_BYTES; ) {
+    const limit = link.packetSize > 1 ? MAX_STALE_BYTES.pipe : MAX_STALE_BYTES.connection;
+    for (let stale = 0; stale < limit; ) {
       const packet = new Uint8Array(link.packetSize);
       current = readOnce(link, packet);
       const { length, cancelled } = await current.done;

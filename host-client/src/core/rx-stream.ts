@@ -260,12 +260,19 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
   async #start(): Promise<void> {
     const { connection } = this.#environment;
     const session = await connection.session();
+    let started = false;
+    let failed: IioError | undefined;
     const sink: CaptureSink = {
       onBlock: (block) => this.#arrived(block),
       onRetry: () => {
         this.#retries++;
       },
-      onFailure: (error) => this.#captureFailed(error),
+      onFailure: (error) => {
+        failed = error;
+        if (started) {
+          this.#captureFailed(error);
+        }
+      },
     };
     const capture = await session.openCapture(this.#plan, sink);
     this.#capture = capture;
@@ -275,6 +282,10 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
     }
     this.#layout = capture.layout;
     await capture.start();
+    if (failed !== undefined) {
+      throw failed;
+    }
+    started = true;
   }
 
   #arrived(captured: CapturedBlock): void {
@@ -325,12 +336,16 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
     this.#capture = undefined;
     await lost?.close();
     const { layout } = this;
-    await this.#environment.connection.restored();
+    this.#epoch++;
+    await this.#environment.connection.resume(async () => {
+      await this.#capture?.close();
+      if (this.#closing === undefined) {
+        await this.#start();
+      }
+    });
     if (this.#closing !== undefined) {
       return;
     }
-    this.#epoch++;
-    await this.#start();
     if (this.#layout.bytes !== layout.bytes) {
       throw new IioError('CONTEXT_CHANGED', `${this.#plan.what} came back with other channels; open the stream anew`);
     }

@@ -11,7 +11,8 @@ const MAX_BLOCK_BYTES = 2 ** 31 - 1;
 
 /** Sample sets as the server sends them: of all its clients' channels, unless it sorts them out itself. */
 interface Received {
-  readonly mask: ChannelMask;
+  /** As the line before the samples has it. */
+  readonly mask: string;
   readonly layout: SampleLayout;
   /** `undefined` where they are just ours. */
   readonly pick: Demux | undefined;
@@ -32,7 +33,6 @@ export class TextCapture implements Capture {
   readonly #plan: StreamPlan;
   readonly #sink: CaptureSink;
   readonly #idle: TextBlock[] = [];
-  readonly #known = new Map<string, Received>();
   #received: Received;
   /** Of a wider mask: before its channels are picked. */
   #wide: Uint8Array<ArrayBuffer> | undefined;
@@ -49,7 +49,7 @@ export class TextCapture implements Capture {
     this.#plan = plan;
     this.#sink = sink;
     this.layout = sampleLayout(plan.channels, plan.mask);
-    this.#received = { mask: plan.mask, layout: this.layout, pick: undefined };
+    this.#received = { mask: plan.mask.toText(), layout: this.layout, pick: undefined };
   }
 
   static async open(client: TextClient, plan: StreamPlan, sink: CaptureSink): Promise<TextCapture> {
@@ -168,7 +168,7 @@ export class TextCapture implements Capture {
   }
 
   async #chunks(first: number, target: Uint8Array<ArrayBuffer>, before: number, most: number): Promise<number> {
-    const { what, channels } = this.#plan;
+    const { what } = this.#plan;
     const asked = this.#received.layout.bytes * most;
     let memory: Uint8Array<ArrayBuffer> = target;
     let bytes = 0;
@@ -183,9 +183,7 @@ export class TextCapture implements Capture {
         throw new IioError('EPROTO', `${what}: ${length} bytes announced of ${asked - bytes} that were asked for`);
       }
       if (bytes === 0) {
-        this.#received = this.#receivedFor(
-          ChannelMask.fromText(channels.length, (await this.#client.reader.readLine()).trim()),
-        );
+        this.#received = this.#receivedFor((await this.#client.reader.readLine()).trim());
         memory = this.#memoryFor(target, before, asked);
       }
       await this.#client.reader.readInto(memory.subarray(bytes), length);
@@ -225,20 +223,19 @@ export class TextCapture implements Capture {
     return this.#wide;
   }
 
-  #receivedFor(mask: ChannelMask): Received {
-    if (mask.equals(this.#received.mask)) {
+  #receivedFor(line: string): Received {
+    if (line === this.#received.mask) {
       return this.#received;
     }
-    const key = mask.toText();
-    let received = this.#known.get(key);
-    if (received === undefined) {
-      const layout = sampleLayout(this.#plan.channels, mask);
-      const pick = mask.equals(this.#plan.mask) ? undefined : demux(layout, this.layout);
-      received = { mask, layout, pick };
-      this.#known.clear();
-      this.#known.set(key, received);
+    const { channels, mask: own, what } = this.#plan;
+    try {
+      const mask = ChannelMask.fromText(channels.length, line);
+      const layout = sampleLayout(channels, mask);
+      return { mask: line, layout, pick: mask.equals(own) ? undefined : demux(layout, this.layout) };
+    } catch (error) {
+      const message = `${what}: the server sends samples of the channels ${JSON.stringify(line.slice(0, 40))}`;
+      throw new IioError('EPROTO', message, { cause: error });
     }
-    return received;
   }
 
   #fail(error: IioError): void {

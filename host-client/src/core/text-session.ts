@@ -30,6 +30,7 @@ export class TextSession implements Session {
   #client: TextClient;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
+  #lost: IioError | undefined;
 
   private constructor(transport: Transport, options: TextOptions, client: TextClient) {
     this.#transport = transport;
@@ -43,7 +44,7 @@ export class TextSession implements Session {
 
   get lost(): IioError | undefined {
     const { failure } = this.#client;
-    return failure?.code === 'DISCONNECTED' ? failure : undefined;
+    return this.#lost ?? (failure?.code === 'DISCONNECTED' ? failure : undefined);
   }
 
   /** The context document: compressed, or XML where the server knows no compression. */
@@ -136,7 +137,11 @@ export class TextSession implements Session {
       }
       return await work(this.#client);
     });
-    this.#queue = turn.catch(() => {});
+    this.#queue = turn.catch((error: unknown) => {
+      if (error instanceof IioError && error.code === 'DISCONNECTED') {
+        this.#lost ??= error;
+      }
+    });
     return await turn;
   }
 }

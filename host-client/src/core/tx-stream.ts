@@ -302,12 +302,19 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
   async #start(): Promise<void> {
     const session = await this.#environment.connection.session();
     const epoch = this.#epoch;
+    let started = false;
+    let failed: IioError | undefined;
     const sink: PlaybackSink = {
       onPlayed: (block) => epoch === this.#epoch && this.#played(block),
       onRetry: () => {
         this.#retries++;
       },
-      onFailure: (error) => this.#playbackFailed(error),
+      onFailure: (error) => {
+        failed = error;
+        if (started) {
+          this.#playbackFailed(error);
+        }
+      },
     };
     const playback = await session.openPlayback(this.#plan, this.#options.cyclic === true, sink);
     this.#playback = playback;
@@ -315,6 +322,10 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
       await playback.close();
       return;
     }
+    if (failed !== undefined) {
+      throw failed;
+    }
+    started = true;
     this.#layout = playback.layout;
     for (const block of playback.blocks) {
       this.#becomesIdle(block);
@@ -434,10 +445,12 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
     this.#flushes.rejectAll(
       new IioError('DISCONNECTED', `${this.#plan.what} was lost before it had played everything`),
     );
-    await this.#environment.connection.restored();
-    if (this.#closing === undefined) {
-      await this.#start();
-    }
+    await this.#environment.connection.resume(async () => {
+      await this.#playback?.close();
+      if (this.#closing === undefined) {
+        await this.#start();
+      }
+    });
   }
 
   #timeoutError(timeoutMs: number): IioError {

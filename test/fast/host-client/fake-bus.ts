@@ -12,6 +12,8 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
+const DEFAULT_PACKET_BYTES = 512;
+
 interface PostedRead {
   readonly buffer: Uint8Array;
   readonly sink: ReadSink;
@@ -33,6 +35,8 @@ export class FakeLink implements Link {
   readonly packetSize: number;
   /** Reads longer than this in all are refused with ENOMEM. Bytes. */
   memoryLimit = Number.POSITIVE_INFINITY;
+  /** Sees each transfer before it is queued, and may cut it. */
+  onSend: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes;
   server: LinkServer = { onTransfer: () => {}, onClosed: () => {} };
   bytesPosted = 0;
   mostBytesPosted = 0;
@@ -58,7 +62,8 @@ export class FakeLink implements Link {
   }
 
   /** Queues one transfer to the host; a length that is a multiple of the packet size has no short packet. */
-  send(bytes: Uint8Array): void {
+  send(whole: Uint8Array): void {
+    const bytes = this.onSend(whole);
     for (let at = 0; at < bytes.length; at += this.packetSize) {
       this.#packets.push(bytes.slice(at, at + this.packetSize));
     }
@@ -190,6 +195,9 @@ export class FakeTransport implements Transport {
   readonly attributes = new Map([['usb,serial', '007']]);
   readonly links: FakeLink[] = [];
   closed = false;
+  /** To the host, on all links. */
+  bytesSent = 0;
+  #cutAfter = Number.POSITIVE_INFINITY;
   #gone = false;
   readonly #options: FakeTransportOptions;
   readonly #random: () => number;
@@ -206,10 +214,31 @@ export class FakeTransport implements Transport {
     if (this.links.filter((link) => !link.isClosed).length >= (this.#options.pipes ?? 3)) {
       throw new IioError('EBUSY', 'all pipes are in use');
     }
-    const link = new FakeLink(`${role} link ${this.links.length}`, this.#options.packetSize ?? 512, this.#random);
+    const link = new FakeLink(
+      `${role} link ${this.links.length}`,
+      this.#options.packetSize ?? DEFAULT_PACKET_BYTES,
+      this.#random,
+    );
+    link.onSend = (bytes) => this.#count(bytes);
     link.server = this.#options.serve(link, role);
     this.links.push(link);
     return link;
+  }
+
+  /** Pulls the cable after that many bytes to the host. */
+  cutAfter(bytes: number): void {
+    this.#cutAfter = bytes;
+  }
+
+  #count(bytes: Uint8Array): Uint8Array {
+    const room = Math.max(0, this.#cutAfter - this.bytesSent);
+    this.bytesSent += bytes.length;
+    if (bytes.length > room) {
+      setImmediate(() => this.disconnect());
+    }
+    // Packets come whole or not at all.
+    const { packetSize = DEFAULT_PACKET_BYTES } = this.#options;
+    return bytes.length <= room ? bytes : bytes.subarray(0, room - (room % packetSize));
   }
 
   disconnect(): void {
