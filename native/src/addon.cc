@@ -82,6 +82,20 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
                         InstanceMethod<&DataPlaneWrap::freeBlock>("freeBlock"),
                         InstanceMethod<&DataPlaneWrap::setActive>("setActive"),
                         InstanceMethod<&DataPlaneWrap::setTimeout>("setTimeout"),
+                        InstanceMethod<&DataPlaneWrap::createPlayback>("createPlayback"),
+                        InstanceMethod<&DataPlaneWrap::connectPlayback>("connectPlayback"),
+                        InstanceMethod<&DataPlaneWrap::removePlayback>("removePlayback"),
+                        InstanceMethod<&DataPlaneWrap::createOutBlock>("createOutBlock"),
+                        InstanceMethod<&DataPlaneWrap::freeOutBlock>("freeOutBlock"),
+                        InstanceMethod<&DataPlaneWrap::startPlayback>("startPlayback"),
+                        InstanceMethod<&DataPlaneWrap::stopPlayback>("stopPlayback"),
+                        InstanceMethod<&DataPlaneWrap::settlePlayback>("settlePlayback"),
+                        InstanceMethod<&DataPlaneWrap::setPlaybackTimeout>("setPlaybackTimeout"),
+                        InstanceMethod<&DataPlaneWrap::writePlayback>("writePlayback"),
+                        InstanceMethod<&DataPlaneWrap::drainPlayback>("drainPlayback"),
+                        InstanceMethod<&DataPlaneWrap::receiveBlock>("receiveBlock"),
+                        InstanceMethod<&DataPlaneWrap::repeatBlock>("repeatBlock"),
+                        InstanceMethod<&DataPlaneWrap::playbackState>("playbackState"),
                         InstanceMethod<&DataPlaneWrap::takeSamples>("takeSamples"),
                         InstanceMethod<&DataPlaneWrap::sendSamples>("sendSamples"),
                         InstanceMethod<&DataPlaneWrap::openSampleIo>("openSampleIo"),
@@ -256,6 +270,7 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
     options.setBytes = size(given.Get("setBytes"));
     options.timestampOffset = number(given.Get("timestampOffset"));
     options.flows = given.Get("flows").ToBoolean();
+    options.onDemand = given.Get("onDemand").ToBoolean();
     options.policy = static_cast<RingPolicy>(number(given.Get("policy")));
     post([this, capture = id(info[0]), duplicate, counter, options, token = id(info[4])] {
       plane_->addCapture(capture, std::make_unique<Capture>(UniqueFd(duplicate), std::move(*counter), options));
@@ -438,6 +453,159 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
       from->send(most, line, timeoutMs, [this, token](int status, size_t sent, const std::vector<uint8_t>&) {
         emit({"done", token, status, {}, {static_cast<double>(sent)}});
       });
+    });
+  }
+
+  /** (playback, iioFd, underflow counter or -1, options, token): keeps a duplicate of the first descriptor, takes the second. */
+  void createPlayback(const Napi::CallbackInfo& info) {
+    const auto counter = std::make_shared<UniqueFd>(number(info[2]));
+    const int duplicate = ::fcntl(number(info[1]), F_DUPFD_CLOEXEC, 0);
+    if (duplicate < 0) return done(id(info[4]), -errno);
+    const auto given = info[3].As<Napi::Object>();
+    const auto size = [&given](const char* name) {
+      return static_cast<size_t>(given.Get(name).As<Napi::Number>().Int64Value());
+    };
+    Playback::Options options;
+    options.device = static_cast<uint8_t>(number(given.Get("device")));
+    options.buffer = static_cast<uint16_t>(number(given.Get("buffer")));
+    options.transferOp = static_cast<uint8_t>(number(given.Get("transferOp")));
+    options.retryOp = static_cast<uint8_t>(number(given.Get("retryOp")));
+    options.timeoutMs = number(given.Get("timeoutMs"));
+    options.sampleBytes = size("sampleBytes");
+    options.maxPayloadBytes = size("maxPayloadBytes");
+    options.sinkByWrite = given.Get("sinkByWrite").ToBoolean();
+    options.sourceByCopy = given.Get("sourceByCopy").ToBoolean();
+    options.records = given.Get("records").ToBoolean();
+    post([this, playback = id(info[0]), fd = duplicate, counter, options, token = id(info[4])] {
+      plane_->addPlayback(playback, std::make_unique<Playback>(UniqueFd(fd), std::move(*counter), options));
+      done(token, 0);
+    });
+  }
+
+  /** (playback, link, token) */
+  void connectPlayback(const Napi::CallbackInfo& info) {
+    withPlayback(info[0], info[2], [this, link = id(info[1])](Playback& playback, Id token) {
+      Link* to = plane_->link(link);
+      if (to == nullptr || to->closing()) return done(token, -ESHUTDOWN);
+      playback.connect(*to);
+      done(token, 0);
+    });
+  }
+
+  /** (playback, token) */
+  void removePlayback(const Napi::CallbackInfo& info) {
+    post([this, playback = id(info[0]), token = id(info[1])] {
+      plane_->removePlayback(playback);
+      done(token, 0);
+    });
+  }
+
+  /** (playback, index, clientId, dmabufFd or -1, size, token): takes the descriptor. */
+  void createOutBlock(const Napi::CallbackInfo& info) {
+    const auto size = static_cast<size_t>(info[4].As<Napi::Number>().Int64Value());
+    withPlayback(info[0], info[5],
+                 [this, index = number(info[1]), client = number(info[2]),
+                  dmabuf = std::make_shared<UniqueFd>(number(info[3])), size](Playback& playback, Id token) {
+                   done(token, playback.createBlock(static_cast<uint16_t>(index), static_cast<uint16_t>(client),
+                                                    std::move(*dmabuf), size));
+                 });
+  }
+
+  void freeOutBlock(const Napi::CallbackInfo& info) {
+    withPlayback(info[0], info[2], [this, index = number(info[1])](Playback& playback, Id token) {
+      done(token, playback.freeBlock(static_cast<uint16_t>(index)));
+    });
+  }
+
+  /** (playback, sample sets per second or 0, token) */
+  void startPlayback(const Napi::CallbackInfo& info) {
+    withPlayback(info[0], info[2],
+                 [this, rate = info[1].As<Napi::Number>().DoubleValue()](Playback& playback, Id token) {
+                   playback.start(rate);
+                   done(token, 0);
+                 });
+  }
+
+  void stopPlayback(const Napi::CallbackInfo& info) {
+    withPlayback(info[0], info[1], [this](Playback& playback, Id token) {
+      playback.stop();
+      done(token, 0);
+    });
+  }
+
+  void settlePlayback(const Napi::CallbackInfo& info) {
+    withPlayback(info[0], info[1], [this](Playback& playback, Id token) {
+      playback.settle();
+      done(token, 0);
+    });
+  }
+
+  void setPlaybackTimeout(const Napi::CallbackInfo& info) {
+    post([this, playback = id(info[0]), ms = number(info[1])] {
+      if (Playback* of = plane_->playback(playback)) of->setTimeout(ms);
+    });
+  }
+
+  /** (playback, bytes, timeoutMs, token): done with 0 or a negative errno, and the number of bytes that were taken. */
+  void writePlayback(const Napi::CallbackInfo& info) {
+    const auto bytes = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    withPlayback(info[0], info[3], [this, bytes, timeoutMs = number(info[2])](Playback& playback, Id token) {
+      playback.write(bytes, timeoutMs, [this, token](int status, size_t taken) {
+        emit({"done", token, 0, {}, {static_cast<double>(status), static_cast<double>(taken)}});
+      });
+    });
+  }
+
+  /** (playback, timeoutMs, token) */
+  void drainPlayback(const Napi::CallbackInfo& info) {
+    withPlayback(info[0], info[2], [this, timeoutMs = number(info[1])](Playback& playback, Id token) {
+      playback.drain(timeoutMs, [this, token](int status) { done(token, status); });
+    });
+  }
+
+  /** (playback, index, bytes, token) */
+  void receiveBlock(const Napi::CallbackInfo& info) {
+    const auto bytes = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
+    withPlayback(info[0], info[3], [this, index = number(info[1]), bytes](Playback& playback, Id token) {
+      playback.receive(static_cast<uint16_t>(index), bytes, [this, token](int status) { done(token, status); });
+    });
+  }
+
+  /** (playback, index, spares, size, token): takes the descriptors. */
+  void repeatBlock(const Napi::CallbackInfo& info) {
+    const auto list = info[2].As<Napi::Array>();
+    const auto spares = std::make_shared<std::vector<UniqueFd>>();
+    for (uint32_t i = 0; i < list.Length(); i++) spares->emplace_back(number(list.Get(i)));
+    const auto size = static_cast<size_t>(info[3].As<Napi::Number>().Int64Value());
+    withPlayback(info[0], info[4], [this, index = number(info[1]), spares, size](Playback& playback, Id token) {
+      done(token, playback.repeat(static_cast<uint16_t>(index), std::move(*spares), size));
+    });
+  }
+
+  /** (playback, token): done with the members of PlayPath and of PlayStatistics in order. */
+  void playbackState(const Napi::CallbackInfo& info) {
+    withPlayback(info[0], info[1], [this](Playback& playback, Id token) {
+      const PlayPath path = playback.path();
+      const PlayStatistics& now = playback.statistics();
+      emit({"done",
+            token,
+            0,
+            {},
+            {static_cast<double>(path.source), static_cast<double>(path.sink), static_cast<double>(path.sourceErrno),
+             static_cast<double>(path.sinkErrno), static_cast<double>(now.blocks), static_cast<double>(now.bytes),
+             static_cast<double>(now.sinkErrors), static_cast<double>(now.timeouts),
+             static_cast<double>(now.underruns), static_cast<double>(now.underrunNs),
+             static_cast<double>(now.unplayedSets)}});
+    });
+  }
+
+  /** Runs `command` with the playback and the token, or answers -EBADF. */
+  void withPlayback(const Napi::Value& playback, const Napi::Value& token,
+                    std::function<void(Playback&, Id)> command) {
+    post([this, playback = id(playback), token = id(token), command = std::move(command)] {
+      Playback* of = plane_->playback(playback);
+      if (of == nullptr) return done(token, -EBADF);
+      command(*of, token);
     });
   }
 

@@ -3,26 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "block_frames.h"
+
 namespace iio_bridge {
-namespace {
-
-/** The op of an answer that carries a record. */
-constexpr uint8_t kBlockAnswerOp = 0xe2;
-
-uint16_t blockIndexOf(const FrameHeader& header) { return static_cast<uint32_t>(header.code) >> 16; }
-uint16_t bufferIndexOf(const FrameHeader& header) { return static_cast<uint32_t>(header.code) & 0xffff; }
-
-/** An error to give the block to the kernel stands in the upper half of the code, so that clients can tell it from one to
- * get it back. */
-int32_t enqueueError(int error) { return static_cast<int32_t>(static_cast<uint32_t>(error) << 16); }
-
-template <typename Value>
-void append(std::vector<uint8_t>& bytes, const Value& value) {
-  const auto* data = reinterpret_cast<const uint8_t*>(&value);
-  bytes.insert(bytes.end(), data, data + sizeof value);
-}
-
-}  // namespace
 
 BlockReader::BlockReader(Capture& capture, Link& link, const Options& options)
     : Reader(capture, &link, options.sinkByAio), options_(options) {

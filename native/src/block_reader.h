@@ -47,6 +47,7 @@ class BlockReader : public Reader, private FrameHandler {
 
   void started() override;
   void stopped() override;
+  bool wants() const override { return accepts_ && !waiting_.empty(); }
   void failed(int status, const CaptureBlock* block) override;
   Clock::time_point nextDeadline() override;
   void expire(Clock::time_point now) override;

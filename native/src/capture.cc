@@ -6,9 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <ctime>
 
 #include "reader.h"
 #include "uapi.h"
@@ -21,14 +19,6 @@ constexpr size_t kFewBlocks = 2;
 
 // How long to wait for the end of a transfer of a block that some other endpoint still has.
 constexpr auto kBusyRetry = std::chrono::milliseconds(2);
-
-uint64_t clockNs(clockid_t clock) {
-  timespec now{};
-  ::clock_gettime(clock, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
-
-uint64_t monotonicNs() { return clockNs(CLOCK_MONOTONIC); }
 
 template <typename Container, typename Value>
 void eraseFrom(Container& container, const Value& value) {
@@ -107,7 +97,7 @@ void Capture::start(const Run& run) {
   position_ = 0;
   lastEndNs_ = 0;
   lastTimestampIsKnown_ = false;
-  countIsKnown_ = readCounter(lastCount_);
+  countIsKnown_ = counter_.read(lastCount_);
   for (Reader* reader : readers_) reader->started();
   replenish();
 }
@@ -116,10 +106,11 @@ void Capture::stop() {
   if (!enabled_) return;
   drain();
   enabled_ = false;
+  isReading_ = false;
   retryAt_ = Clock::time_point::max();
   // What the device has lost without our seeing a gap.
   uint64_t count = 0;
-  if (countIsKnown_ && readCounter(count) && count > lastCount_) statistics_.lostSets += count - lastCount_;
+  if (countIsKnown_ && counter_.read(count) && count > lastCount_) statistics_.lostSets += count - lastCount_;
   if (!flows_) return;
   if (source_ == SourceKind::kRead) {
     for (const BlockPtr& block : filling_) {
@@ -232,12 +223,22 @@ void Capture::collect(Poller& poller) {
   replenish();
   if (filling_.empty()) return;
   if (source_ == SourceKind::kRead) {
-    if (enabled_) poller.add(iio_.get(), POLLIN, *this);
+    if (isToRead()) poller.add(iio_.get(), POLLIN, *this);
     return;
   }
   for (const BlockPtr& block : filling_) {
     if (!block->isDone) poller.add(block->fence.fd(), POLLIN, *this);
   }
+}
+
+bool Capture::isToRead() {
+  const bool was = isReading_;
+  isReading_ = enabled_ && !filling_.empty() &&
+               (!flows_ || !options_.onDemand ||
+                std::any_of(readers_.begin(), readers_.end(), [](const Reader* reader) { return reader->wants(); }));
+  // Until now the kernel's FIFO had to keep what came.
+  if (isReading_ && !was && options_.onDemand && filling_.front()->filled == 0) filling_.front()->enqueuedNs = monotonicNs();
+  return isReading_;
 }
 
 void Capture::onReady(int fd) {
@@ -276,7 +277,7 @@ void Capture::drain() {
 }
 
 void Capture::readIntoHead() {
-  while (enabled_ && !filling_.empty()) {
+  while (isToRead()) {
     CaptureBlock& block = *filling_.front();
     CpuAccess access(block, uapi::kSyncWrite);
     const ssize_t count = ::read(iio_.get(), block.memory.data() + block.filled, block.bytes - block.filled);
@@ -344,7 +345,7 @@ void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& recor
   const bool lastIsKnown = std::exchange(lastTimestampIsKnown_, false);
   uint64_t count = 0;
   int64_t first = 0;
-  if (countIsKnown_ && readCounter(count)) {
+  if (countIsKnown_ && counter_.read(count)) {
     record.lostSets = count - lastCount_;
     lastCount_ = count;
   } else if (lastIsKnown && run_.samplingHz > 0 &&
@@ -358,15 +359,6 @@ void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& recor
   statistics_.overruns++;
   statistics_.gapNs += record.gapNs;
   statistics_.lostSets += record.lostSets;
-}
-
-bool Capture::readCounter(uint64_t& value) const {
-  if (!counter_) return false;
-  char text[32] = {};
-  if (::pread(counter_.get(), text, sizeof text - 1, 0) <= 0) return false;
-  char* end = nullptr;
-  value = std::strtoull(text, &end, 0);
-  return end != text;
 }
 
 bool Capture::readTimestamp(CaptureBlock& block, size_t offset, int64_t& value) const {

@@ -6,28 +6,16 @@
 #include <vector>
 
 #include "block.h"
+#include "block_frames.h"
 #include "clock.h"
 #include "fence.h"
+#include "loss_counter.h"
 #include "poller.h"
 #include "unique_fd.h"
 
 namespace iio_bridge {
 
 class Reader;
-
-/** What is known of a block beside its samples, as it goes over the wire: docs/EXTENSIONS.md. */
-struct BlockRecord {
-  uint64_t sequence = 0;
-  uint64_t capturedAtNs = 0;
-  uint64_t lostSets = 0;
-  uint64_t gapNs = 0;
-  uint32_t epoch = 0;
-  uint32_t flags = 0;
-} __attribute__((packed));
-static_assert(sizeof(BlockRecord) == 40);
-
-constexpr uint32_t kLossExact = 1;
-constexpr uint32_t kLossDropped = 2;
 
 /** What becomes of samples when every block waits for a reader. */
 enum class RingPolicy { kDropNewest, kDropOldest, kStop };
@@ -100,6 +88,8 @@ class Capture : private PollClient {
     /** Where in a sample set its time stamp is, s64 little-endian in ns; -1: it has none. */
     int timestampOffset = -1;
     bool flows = false;
+    /** With read(): only while a reader waits. What comes meanwhile is for the kernel's FIFO to keep. */
+    bool onDemand = false;
     RingPolicy policy = RingPolicy::kDropNewest;
   };
 
@@ -165,6 +155,7 @@ class Capture : private PollClient {
   void detach(CaptureBlock& block);
   void end(CaptureBlock& block);
   void replenish();
+  bool isToRead();
   bool makeRoom();
   void drain();
   void completeDone();
@@ -174,13 +165,12 @@ class Capture : private PollClient {
   void failed(int status);
   void halt();
   void readIntoHead();
-  bool readCounter(uint64_t& value) const;
   bool readTimestamp(CaptureBlock& block, size_t offset, int64_t& value) const;
   void noteLastTimestamp(CaptureBlock& block);
   void onReady(int fd) override;
 
   UniqueFd iio_;
-  UniqueFd counter_;
+  LossCounter counter_;
   Options options_;
   Run run_;
   SourceKind source_ = SourceKind::kDmabuf;
@@ -189,6 +179,7 @@ class Capture : private PollClient {
   bool enabled_ = false;
   bool faulted_ = false;
   bool halted_ = false;
+  bool isReading_ = false;
   std::vector<BlockPtr> blocks_;
   std::deque<BlockPtr> free_;     // of those that are to flow
   std::deque<BlockPtr> filling_;  // in the order in which the source will fill them

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <ctime>
 
 namespace iio_bridge {
 
@@ -29,5 +31,14 @@ class Clock {
 inline Clock::time_point deadlineAfter(int timeoutMs) {
   return timeoutMs > 0 ? Clock::now() + std::chrono::milliseconds(timeoutMs) : Clock::time_point::max();
 }
+
+/** The time of a clock now: ns. */
+inline uint64_t clockNs(clockid_t clock) {
+  timespec now{};
+  ::clock_gettime(clock, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+inline uint64_t monotonicNs() { return clockNs(CLOCK_MONOTONIC); }
 
 }  // namespace iio_bridge

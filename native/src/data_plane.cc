@@ -69,6 +69,7 @@ void DataPlane::run() {
       unwatchEp0();
       readers_.clear();
       captures_.clear();
+      playbacks_.clear();
       sampleIos_.clear();
       listeners_.clear();
       for (auto& entry : links_) entry.second->close(0);
@@ -88,6 +89,7 @@ void DataPlane::run() {
     for (auto& entry : links_) {
       if (!entry.second->closing()) entry.second->collect(poller_);
     }
+    for (auto& entry : playbacks_) entry.second->collect(poller_);
     for (auto& entry : sampleIos_) entry.second->collect(poller_);
     for (auto& entry : listeners_) entry.second->collect(poller_);
     const int timeout = pollTimeout();
@@ -110,6 +112,9 @@ void DataPlane::expire() {
     if (due(entry.second->nextDeadline())) entry.second->expire();
   }
   for (auto& entry : readers_) {
+    if (due(entry.second->nextDeadline())) entry.second->expire(Clock::now());
+  }
+  for (auto& entry : playbacks_) {
     if (due(entry.second->nextDeadline())) entry.second->expire(Clock::now());
   }
   for (auto& entry : sampleIos_) {
@@ -176,6 +181,7 @@ void DataPlane::sweep() {
       continue;
     }
     for (auto& reader : readers_) reader.second->unlinkFrom(link);
+    for (auto& playback : playbacks_) playback.second->unlinkFrom(link);
     if (!link.finishClosing()) {
       ++entry;
       continue;
@@ -193,6 +199,11 @@ Capture* DataPlane::capture(Id id) const {
 Reader* DataPlane::reader(Id id) const {
   const auto found = readers_.find(id);
   return found == readers_.end() ? nullptr : found->second.get();
+}
+
+Playback* DataPlane::playback(Id id) const {
+  const auto found = playbacks_.find(id);
+  return found == playbacks_.end() ? nullptr : found->second.get();
 }
 
 SampleIo* DataPlane::sampleIo(Id id) const {
@@ -213,6 +224,7 @@ int DataPlane::pollTimeout() const {
   for (const auto& entry : links_) first = std::min(first, entry.second->nextDeadline());
   for (const auto& entry : captures_) first = std::min(first, entry.second->nextDeadline());
   for (const auto& entry : readers_) first = std::min(first, entry.second->nextDeadline());
+  for (const auto& entry : playbacks_) first = std::min(first, entry.second->nextDeadline());
   for (const auto& entry : sampleIos_) first = std::min(first, entry.second->nextDeadline());
   if (first == Clock::time_point::max()) return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(first - Clock::now()).count();

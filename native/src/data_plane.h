@@ -12,6 +12,7 @@
 #include "aio.h"
 #include "capture.h"
 #include "link.h"
+#include "playback.h"
 #include "poller.h"
 #include "reader.h"
 #include "sample_io.h"
@@ -63,6 +64,10 @@ class DataPlane : private PollClient {
   Reader* reader(Id id) const;
   void removeReader(Id id) { readers_.erase(id); }
 
+  void addPlayback(Id id, std::unique_ptr<Playback> playback) { playbacks_[id] = std::move(playback); }
+  Playback* playback(Id id) const;
+  void removePlayback(Id id) { playbacks_.erase(id); }
+
   void addSampleIo(Id id, std::unique_ptr<SampleIo> io) { sampleIos_[id] = std::move(io); }
   SampleIo* sampleIo(Id id) const;
   void removeSampleIo(Id id) { sampleIos_.erase(id); }
@@ -94,6 +99,7 @@ class DataPlane : private PollClient {
   bool commandsWaiting_ = false;
   Ep0Handler ep0Handler_;
   std::map<Id, std::unique_ptr<Link>> links_;
+  std::map<Id, std::unique_ptr<Playback>> playbacks_;
   std::map<Id, std::unique_ptr<Capture>> captures_;
   std::map<Id, std::unique_ptr<Reader>> readers_;
   std::map<Id, std::unique_ptr<SampleIo>> sampleIos_;

@@ -29,11 +29,49 @@ void Link::pull(Want want, size_t limit, Delivery delivery) {
 
 bool Link::wantsMore() const {
   if (closing_ || clientDone_) return false;
+  if (payload_) return true;
+  if (exact_) return want_ != Want::kNothing && unsentBytes() <= kUnsentLimit;
   const size_t wanted = want_ == Want::kBytes ? limit_ : 0;
   return received_.size() - consumed_ < std::max(kReceiveLimit, wanted);
 }
 
+void Link::receivePayload(const std::shared_ptr<Payload>& payload) {
+  if (closing_) return payload->finish(reason_ < 0 ? reason_ : -ESHUTDOWN);
+  payload_ = payload;
+  if (consumed_ == received_.size()) payload->placed = receiveByHardware(payload);
+  if (closing_) return;
+  const size_t buffered = std::min(received_.size() - consumed_, payload->left());
+  const uint8_t* data = received_.data() + consumed_;
+  consumed_ += buffered;
+  place(data, buffered);
+  if (payload_ && clientDone_) close(-ESHUTDOWN);
+}
+
+void Link::receivedByHardware(Payload& payload, int status) {
+  payload.byHardware = false;
+  if (status < 0 || payload.left() == 0) payload.finish(status);
+}
+
+/** Puts the next bytes of the payload where they belong, if they are not there already. */
+void Link::place(const uint8_t* data, size_t bytes) {
+  if (bytes > 0) {
+    uint8_t* to = payload_->place(0);
+    if (to != nullptr && to != data) std::memmove(to, data, bytes);
+    payload_->placed += bytes;
+  }
+  if (payload_->left() > 0) return;
+  const std::shared_ptr<Payload> whole = std::exchange(payload_, nullptr);
+  if (!whole->byHardware) whole->finish(0);
+}
+
 void Link::received(const uint8_t* data, size_t bytes) {
+  while (payload_ && bytes > 0) {
+    const size_t step = std::min(bytes, payload_->left());
+    place(data, step);
+    data += step;
+    bytes -= step;
+  }
+  if (bytes == 0) return pump();
   if (consumed_ == received_.size()) {
     received_.clear();
     consumed_ = 0;
@@ -48,6 +86,7 @@ void Link::received(const uint8_t* data, size_t bytes) {
 void Link::clientDone() {
   clientDone_ = true;
   busySince_ = Clock::now();
+  if (payload_) return close(-ESHUTDOWN);
   pump();
 }
 
@@ -71,7 +110,7 @@ Clock::time_point Link::nextDeadline() const {
 }
 
 void Link::pump() {
-  while (!closing_ && want_ != Want::kNothing && unsentBytes() <= kUnsentLimit) {
+  while (!closing_ && !payload_ && want_ != Want::kNothing && unsentBytes() <= kUnsentLimit) {
     if (serve()) continue;
     if (clientDone_) close(-ESHUTDOWN);
     return;
@@ -152,6 +191,7 @@ void Link::close(int reason) {
   handlers_.clear();
   stop();
   const int why = reason < 0 ? reason : -ESHUTDOWN;
+  if (const std::shared_ptr<Payload> cut = std::exchange(payload_, nullptr)) cut->finish(why);
   for (const Drain& drain : std::exchange(drains_, {})) drain.drained(why);
   if (want_ != Want::kNothing) deliver(why, 0);
 }

@@ -9,6 +9,7 @@
 
 #include "block.h"
 #include "clock.h"
+#include "payload.h"
 #include "poller.h"
 
 namespace iio_bridge {
@@ -61,6 +62,8 @@ class Link {
   /** Frames that `handler` handles do not reach TypeScript from here on; it must be removed before it goes. */
   void addHandler(FrameHandler& handler) { handlers_.push_back(&handler); }
   void removeHandler(FrameHandler& handler);
+  /** What comes next goes into the payload's memory, until that is complete. */
+  void receivePayload(const std::shared_ptr<Payload>& payload);
   void setClosedHandler(std::function<void(int)> handler) { closed_ = std::move(handler); }
 
   /** Queues bytes; on USB as a transfer of their own. */
@@ -79,6 +82,10 @@ class Link {
    */
   virtual int attach(int dmabuf) = 0;
   virtual void detach(int dmabuf) = 0;
+  /** As attach(), for the payloads that the client sends. */
+  virtual int attachReceiver(int /*dmabuf*/) { return -EOPNOTSUPP; }
+  /** The block's memory may stay attached until the payload that is on its way into it has come. */
+  virtual void detachReceiver(const std::shared_ptr<Block>& /*block*/) {}
   /** How sendBlock moves a block that is not attached: out of its mapping. */
   virtual SinkKind mappedSink() const = 0;
   virtual void collect(Poller& poller) = 0;
@@ -105,6 +112,16 @@ class Link {
   void clientDone();
   /** Whether to read on what the client sends. */
   bool wantsMore() const;
+  /** That of which some is still to be received; may be none. */
+  Payload* payload() const { return payload_.get(); }
+  /**
+   * Gives the controller as much as it can receive by itself of a payload of which nothing has arrived; returns how many
+   * bytes that are, and calls receivedByHardware() once they are there.
+   */
+  virtual size_t receiveByHardware(const std::shared_ptr<Payload>& /*payload*/) { return 0; }
+  void receivedByHardware(Payload& payload, int status);
+  /** Nothing is to be received but what is wanted: the rest may be a payload, which goes elsewhere. */
+  void receiveExactly() { exact_ = true; }
   /** How much of what was given to send() is still ours. */
   virtual size_t unsentBytes() const = 0;
   /** Nothing may be submitted from here on. */
@@ -116,6 +133,7 @@ class Link {
   bool serve();
   void deliver(int status, size_t bytes);
   bool execute(FrameHandler& handler, const FrameHeader& header);
+  void place(const uint8_t* data, size_t bytes);
 
   std::vector<uint8_t> received_;
   size_t consumed_ = 0;
@@ -124,6 +142,8 @@ class Link {
   Delivery delivery_;
   std::function<void(int)> closed_;
   std::vector<FrameHandler*> handlers_;
+  std::shared_ptr<Payload> payload_;
+  bool exact_ = false;
   struct Drain {
     size_t limit;
     Drained drained;

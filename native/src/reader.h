@@ -49,6 +49,8 @@ class Reader {
   void offer(const FilledPtr& filled);
   /** The source has failed with a negative errno; `block`: what was to be filled, where only one reader wanted it. */
   virtual void failed(int status, const CaptureBlock* block) = 0;
+  /** Whether a request waits for samples that have not been captured yet. */
+  virtual bool wants() const = 0;
   /** A block is no longer the capture's, and nobody holds it. */
   void forget(const CaptureBlock& block) { detach(block); }
   /** Gives up the block that has waited longest: false where none waits. */

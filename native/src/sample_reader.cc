@@ -41,6 +41,10 @@ void SampleReader::ask(Request request) {
   if (request_) capture().resume();
 }
 
+bool SampleReader::wants() const {
+  return request_ && backlog_.empty() && !(request_->isToBeSent && sending() >= kPiecesAhead);
+}
+
 void SampleReader::serve() {
   if (!request_ || (request_->isToBeSent && sending() >= kPiecesAhead)) return;
   if (backlog_.empty()) {

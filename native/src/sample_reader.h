@@ -33,6 +33,7 @@ class SampleReader : public Reader {
   /** How samples leave by send(); the capture must have a block. */
   BlockPath path() { return pathOf(capture().anyBlock()); }
 
+  bool wants() const override;
   void failed(int status, const CaptureBlock* block) override;
   Clock::time_point nextDeadline() override { return request_ ? request_->deadline : Clock::time_point::max(); }
   void expire(Clock::time_point now) override;

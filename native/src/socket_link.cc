@@ -15,6 +15,9 @@ namespace {
 constexpr size_t kReceiveBytes = 64 * 1024;
 constexpr size_t kPiecesAtOnce = 64;
 
+// A header and the length of what follows.
+constexpr size_t kRequestBytes = 16;
+
 }  // namespace
 
 void SocketLink::send(std::vector<uint8_t> bytes) {
@@ -64,10 +67,22 @@ void SocketLink::onReady(int) {
 
 void SocketLink::receive() {
   std::array<uint8_t, kReceiveBytes> piece;
-  const ssize_t count = ::recv(socket_.get(), piece.data(), piece.size(), MSG_DONTWAIT);
-  if (count > 0) {
-    received(piece.data(), static_cast<size_t>(count));
-  } else if (count == 0) {
+  std::array<iovec, 2> places{};
+  size_t count = 0;
+  uint8_t* const place = payload() != nullptr ? payload()->place(0) : nullptr;
+  const size_t direct = place != nullptr ? payload()->left() : 0;
+  if (direct > 0) places[count++] = {place, direct};
+  // Behind a payload comes the next request, and behind that another payload, which would have to be copied.
+  places[count++] = {piece.data(), direct > 0 ? kRequestBytes : piece.size()};
+  msghdr message{};
+  message.msg_iov = places.data();
+  message.msg_iovlen = count;
+  const ssize_t taken = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
+  if (taken > 0) {
+    const size_t bytes = static_cast<size_t>(taken);
+    if (direct > 0) received(place, std::min(bytes, direct));
+    if (bytes > direct && !closing()) received(piece.data(), bytes - direct);
+  } else if (taken == 0) {
     clientDone();
   } else if (errno != EAGAIN && errno != EINTR) {
     close(-errno);

@@ -16,18 +16,34 @@ void UsbLink::sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part,
   if (!closing()) in_.sendBlock(std::move(heads), std::move(part), std::move(sent));
 }
 
+int UsbLink::attachReceiver(int dmabuf) {
+  const int error = out_.attach(dmabuf);
+  if (error == 0) receiveExactly();
+  return error;
+}
+
+size_t UsbLink::receiveByHardware(const std::shared_ptr<Payload>& payload) {
+  if (!payload->isAttached) return 0;
+  payload->byHardware = true;
+  const size_t bytes = out_.receiveByDma(payload->block, payload->length,
+                                         [this, payload](int status) { receivedByHardware(*payload, status); });
+  if (bytes == 0) payload->byHardware = false;
+  return bytes;
+}
+
 void UsbLink::collect(Poller& poller) {
   in_.collect(poller);
+  out_.collect(poller);
   resume();
 }
 
 void UsbLink::resume() {
-  if (!closing() && wantsMore()) out_.arm();
+  if (!closing() && wantsMore()) out_.arm(payload());
 }
 
 void UsbLink::stop() {
   in_.stop(reason() != 0);
-  out_.stop();
+  out_.stop(reason() != 0);
 }
 
 bool UsbLink::closeFiles() {

@@ -20,12 +20,15 @@ class UsbLink : public Link {
   }
   int attach(int dmabuf) override { return in_.attach(dmabuf); }
   void detach(int dmabuf) override { in_.detach(dmabuf); }
+  int attachReceiver(int dmabuf) override;
+  void detachReceiver(const std::shared_ptr<Block>& block) override { out_.detach(block); }
   SinkKind mappedSink() const override { return SinkKind::kAio; }
   void collect(Poller& poller) override;
   void busGone() override { close(-ESHUTDOWN); }
 
  private:
   size_t unsentBytes() const override { return in_.unsentBytes(); }
+  size_t receiveByHardware(const std::shared_ptr<Payload>& payload) override;
   void resume();
   void stop() override;
   bool closeFiles() override;

@@ -26,7 +26,7 @@ import type { Client } from './client.js';
 import { EventStreams } from './event-streams.js';
 import { isHandshake } from './handshake.js';
 import type { Logger } from './logger.js';
-import type { BlockOpcodes, OpenBuffer, Payload } from './open-buffer.js';
+import type { BlockOpcodes, OpenBuffer } from './open-buffer.js';
 import { Recognition, type Surroundings } from './recognition.js';
 import { defaultSettings, parseStreamOptions, type StreamSettings } from './stream-options.js';
 import { compressed } from './text/compressed-context.js';
@@ -39,8 +39,6 @@ const NON_BLOCKING = -0x8000_0000;
 /** Beyond this a value is not worth reading to its end: the link is given up instead. */
 const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
 
-/** Payloads are read from the link in pieces of at most this size. */
-const MAX_PIECE_BYTES = 1024 * 1024;
 const DISCARD_PIECE_BYTES = 32 * 1024;
 
 /** Far more than a client can want to say about a stream. Bytes. */
@@ -377,14 +375,18 @@ export class BinarySession {
     if (bytesUsed === 0) {
       throw new IioError('EINVAL', 'a block of 0 bytes cannot be transferred');
     }
-    const payload = description.direction === 'in' ? NO_PAYLOAD : this.#payload(bytesUsed);
+    const discard = async (): Promise<void> => {
+      if (description.direction === 'out') {
+        await this.#discard(bytesUsed, this.#state.memory.maxPayloadBytes);
+      }
+    };
     try {
       const buffer = this.#state.buffers.peek(this.#deviceId(header.dev), index, this.#user);
       if (buffer === undefined) {
-        await payload.discard();
+        await discard();
         throw new IioError('EBADF', `buffer ${index} of ${this.#deviceId(header.dev)} is not open`);
       }
-      await buffer.transfer({ block: codeHigh(header.code), bytesUsed, cyclic, payload });
+      await buffer.transfer({ block: codeHigh(header.code), bytesUsed, cyclic, link: this.#link, discard });
       return undefined;
     } catch (error) {
       if (!(error instanceof IioError) || error.code === 'ESHUTDOWN' || error.code === 'EPROTO') {
@@ -393,21 +395,6 @@ export class BinarySession {
       this.#note(error);
       return { code: blockFailureCode({ stage: 'enqueue', errno: errnoOf(error) }), clientId: header.clientId };
     }
-  }
-
-  #payload(bytes: number): Payload {
-    return {
-      read: async () => {
-        const pieces: Uint8Array[] = [];
-        for (let left = bytes; left > 0; ) {
-          const piece = await this.#link.read(Math.min(left, MAX_PIECE_BYTES));
-          pieces.push(piece);
-          left -= piece.byteLength;
-        }
-        return pieces;
-      },
-      discard: () => this.#discard(bytes, Math.max(MAX_DISCARDED_BYTES, this.#state.memory.maxBlockBytes)),
-    };
   }
 
   /** Other requests are served in the meantime. */
@@ -452,8 +439,6 @@ export class BinarySession {
     }
   }
 }
-
-const NO_PAYLOAD: Payload = { read: async () => [], discard: async () => undefined };
 
 type AttributeOperation = Extract<Operation, `READ_${string}ATTR` | `WRITE_${string}ATTR`>;
 

@@ -4,6 +4,8 @@ import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { Config } from './config.js';
 import { MemoryBudget } from './memory-budget.js';
 
+const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
+
 /** Where blocks get their memory, and how much of it there is. */
 export class BlockMemory {
   readonly mode: Config['stream']['mode'];
@@ -27,9 +29,19 @@ export class BlockMemory {
     this.#allocator = allocator;
   }
 
+  /** A request with more samples is not worth reading to its end: bytes. */
+  get maxPayloadBytes(): number {
+    return Math.max(MAX_DISCARDED_BYTES, this.maxBlockBytes);
+  }
+
   /** Whether blocks are memory that hardware can reach. */
   get hasDmabufs(): boolean {
     return this.#allocator !== undefined;
+  }
+
+  /** Bytes of all blocks that there are. */
+  get usedBytes(): number {
+    return this.#budget.usedBytes;
   }
 
   /**

@@ -92,6 +92,7 @@ export class InputCapture implements FiguresProvider {
           setBytes: sample.bytes,
           timestampOffset: timestamp?.offset,
           flows: flows || ring !== undefined,
+          onDemand: ring === undefined,
           policy,
         },
         counter,

@@ -1,7 +1,9 @@
 import type { ChannelMask, DeviceDescription, Direction } from '@iio-bridge/protocol';
 import type { Link } from '../dataplane/link.js';
+import type { Playback, PlaybackOptions } from '../dataplane/playback.js';
 import type { SampleIo } from '../dataplane/sample-io.js';
 import type { Backend } from '../iio/backend.js';
+import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { BlockMemory } from './block-memory.js';
 import type { BufferStatistics } from './buffer-statistics.js';
 import type { NumberingFamily } from './client.js';
@@ -19,6 +21,12 @@ export interface BlockOpcodes {
 export interface SampleIoSource {
   /** `fd`: lent, and duplicated. */
   openSampleIo(fd: number): SampleIo;
+}
+
+/** Where the samples of outputs go through: the data plane. */
+export interface PlaybackSource {
+  /** `fd`: lent, and duplicated. `underflowCounter`: taken. */
+  createPlayback(fd: number, options: PlaybackOptions, underflowCounter?: FileDescriptor): Promise<Playback>;
 }
 
 /** Which buffer, and with what channels. */
@@ -42,18 +50,11 @@ export interface OpenBufferOptions extends OpenRequest {
   readonly memory: BlockMemory;
   /** Where an open buffer makes its figures known. */
   readonly statistics: BufferStatistics;
-  readonly samples: SampleIoSource;
-  /** For inputs. */
+  readonly samples: PlaybackSource;
+  /** Which devices count what they lose is known here for outputs, too. */
   readonly inputs: InputEnvironment;
   /** What the client has asked for, or the configuration says. */
   readonly stream: StreamSettings;
-}
-
-/** The samples behind a block request, on the wire. Exactly one of the two must be called. */
-export interface Payload {
-  /** In pieces, none of them empty. */
-  read(): Promise<Uint8Array[]>;
-  discard(): Promise<void>;
 }
 
 export interface TransferRequest {
@@ -62,7 +63,10 @@ export interface TransferRequest {
   readonly bytesUsed: number;
   /** To be repeated until it is freed, without an answer for its end. */
   readonly cyclic: boolean;
-  readonly payload: Payload;
+  /** That it came from: samples for an output follow. */
+  readonly link: Link;
+  /** Reads those from the link and throws them away. */
+  readonly discard: () => Promise<void>;
 }
 
 /**
@@ -91,7 +95,7 @@ export interface OpenBuffer {
   disable(): Promise<void>;
 
   /**
-   * A block request that the data plane does not take care of. Consumes the payload. Once it resolves the answer is the
+   * A block request that the data plane does not take care of. Consumes the samples that follow it. Once it resolves the answer is the
    * buffer's to give.
    *
    * @throws {IioError} why the block cannot be enqueued: `EBADF`, `EINVAL`, `EBUSY`

@@ -122,8 +122,10 @@ export class Service {
       buffers: new Buffers(claims),
       sharedBuffers: new SharedBuffers({
         claims,
-        memory,
-        openSampleIo: (fd) => plane.openSampleIo(fd),
+        inputs,
+        ring: config.stream.ring,
+        policy: config.stream.policy,
+        outputs: { ...inputs, dataPlane: plane },
         demux: config.protocol.demux,
       }),
       timeouts: new ClientTimeouts(),

@@ -1,5 +1,6 @@
 import { IioError } from '@iio-bridge/protocol';
 import type { BlockPath } from '../dataplane/block-path.js';
+import type { PlayPath } from '../dataplane/playback.js';
 
 /** How many times the CPU copies samples on their way: not at all, on one side, on both. */
 export type StreamMode = 'zero-copy' | 'half-copy' | 'copy';
@@ -20,8 +21,8 @@ export type FallbackCode =
 /** What a stream does, for logs and people. */
 export interface StreamPath {
   readonly mode: StreamMode;
-  readonly source: BlockPath['source'];
-  readonly sink: BlockPath['sink'];
+  readonly source: BlockPath['source'] | PlayPath['source'];
+  readonly sink: BlockPath['sink'] | PlayPath['sink'];
   readonly fallbacks: readonly FallbackCode[];
 }
 
@@ -33,21 +34,37 @@ export interface StreamPath {
  * scatter-gather and ENOTTY before 6.9. ENOMEM stands for a block without a dmabuf.
  */
 export function streamPath(path: BlockPath, memory?: { readonly heapIsMissing: boolean }): StreamPath {
-  const fallbacks: FallbackCode[] = memory?.heapIsMissing === true ? ['heap-missing'] : [];
-  if (path.sourceRefusal !== undefined) {
-    fallbacks.push(sourceFallback(path.sourceRefusal));
+  const { source, sink } = path;
+  const fallbacks = fallbacksOf({ iio: path.sourceRefusal, usb: path.sinkRefusal }, sink, memory);
+  return { mode: modeOf(source, sink), source, sink, fallbacks };
+}
+
+/** The path of an output, likewise. */
+export function playPath(path: PlayPath, memory?: { readonly heapIsMissing: boolean }): StreamPath {
+  const { source, sink } = path;
+  const fallbacks = fallbacksOf({ iio: path.sinkRefusal, usb: path.sourceRefusal }, source, memory);
+  return { mode: modeOf(sink, source), source, sink, fallbacks };
+}
+
+function modeOf(iio: BlockPath['source'] | PlayPath['sink'], usb: BlockPath['sink']): StreamMode {
+  const copies = Number(iio !== 'iio-dmabuf') + Number(usb !== 'usb-dmabuf');
+  return copies === 0 ? 'zero-copy' : copies === 1 ? 'half-copy' : 'copy';
+}
+
+function fallbacksOf(
+  refusals: { readonly iio: string | undefined; readonly usb: string | undefined },
+  usb: BlockPath['sink'],
+  memory: { readonly heapIsMissing: boolean } | undefined,
+): readonly FallbackCode[] {
+  const fallbacks = new Set<FallbackCode>(memory?.heapIsMissing === true ? ['heap-missing'] : []);
+  if (refusals.iio !== undefined) {
+    fallbacks.add(iioFallback(refusals.iio));
   }
   // A socket takes no dmabufs, which is no fallback.
-  if (path.sinkRefusal !== undefined && path.sink !== 'tcp') {
-    fallbacks.push(sinkFallback(path.sinkRefusal));
+  if (refusals.usb !== undefined && usb !== 'tcp') {
+    fallbacks.add(usbFallback(refusals.usb));
   }
-  const copies = Number(path.source === 'iio-read') + Number(path.sink !== 'usb-dmabuf');
-  return {
-    mode: copies === 0 ? 'zero-copy' : copies === 1 ? 'half-copy' : 'copy',
-    source: path.source,
-    sink: path.sink,
-    fallbacks: [...new Set(fallbacks)],
-  };
+  return [...fallbacks];
 }
 
 /**
@@ -66,7 +83,7 @@ export function assertZeroCopy({ mode, fallbacks }: Pick<StreamPath, 'mode' | 'f
   }
 }
 
-function sourceFallback(refusal: string): FallbackCode {
+function iioFallback(refusal: string): FallbackCode {
   switch (refusal) {
     case 'EPERM':
       return 'no-dmabuf-buffer';
@@ -80,7 +97,7 @@ function sourceFallback(refusal: string): FallbackCode {
   }
 }
 
-function sinkFallback(refusal: string): FallbackCode {
+function usbFallback(refusal: string): FallbackCode {
   switch (refusal) {
     case 'EPERM':
       return 'udc-no-sg';

@@ -1,59 +1,27 @@
-import {
-  blockFailureCode,
-  type ChannelMask,
-  ERRNO,
-  encodeFrameHeader,
-  IioError,
-  RESPONSE_OP,
-  sampleLayout,
-} from '@iio-bridge/protocol';
-import type { SampleIo } from '../dataplane/sample-io.js';
+import { type ChannelMask, encodeFrameHeader, IioError, RESPONSE_OP, sampleLayout } from '@iio-bridge/protocol';
+import type { Playback } from '../dataplane/playback.js';
 import type { BackendBuffer } from '../iio/backend.js';
+import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { BlockSizes } from './block-sizes.js';
+import type { OutputFigures } from './buffer-statistics.js';
 import type { NumberingFamily } from './client.js';
+import { CyclePieces } from './cycle.js';
 import type { OpenBuffer, OpenBufferOptions, TransferRequest } from './open-buffer.js';
+import { samplingFrequency } from './sampling-frequency.js';
 import { SerialQueue } from './serial-queue.js';
+import { assertZeroCopy, playPath, type StreamPath } from './stream-mode.js';
 
-/** The kernel's FIFO has room for what is played while the next block is on its way through this process. */
+/** write() needs room in the kernel's FIFO for what is played while the next block comes. */
 const WRITE_FIFO_BLOCKS = 2;
+/** And for a cycle, which is written as fast as it is played. */
+const CYCLIC_FIFO_BYTES = 256 * 1024;
 
-/** Samples are handed to the data plane ahead of time, so that there is no gap: at least two blocks, or this much. */
-const BYTES_AHEAD = 1024 * 1024;
-
-/** A cyclic block that is smaller is handed over several times at once, because each time takes a while. */
-const CYCLIC_PIECE_BYTES = 256 * 1024;
-
-/**
- * Where a block is.
- *
- *   idle ──TRANSFER──▶ queued ──handed over──▶ written ──taken by the descriptor──▶ idle
- *                         └─────── time-out, answered ──▶ kept (until RETRY_DEQUEUE) ──▶ idle
- *   idle ──ENQUEUE_CYCLIC──▶ cyclic
- *
- * idle     only its size is known
- * queued   has samples, in the order of their arrival; waits for the buffer to be enabled, or for its turn
- * written  the data plane has a copy of the samples and writes them
- * kept     all are written, or have failed, but its answer was a time-out
- * cyclic   its samples are repeated while the buffer is enabled
- */
-type BlockState = 'idle' | 'queued' | 'written' | 'kept' | 'cyclic';
-
-interface Block {
-  readonly index: number;
-  readonly clientId: number;
-  readonly size: number;
-  state: BlockState;
-  samples: readonly Uint8Array[];
-  bytes: number;
-  /** A request waits for an answer. */
-  owed: boolean;
-  /** Of a kept block. */
-  result: number;
-}
+/** Codes with which a block is refused before any of its samples have been taken from the link. */
+const REFUSALS: ReadonlySet<string> = new Set(['EBADF', 'EINVAL', 'EBUSY', 'ENOMEM']);
 
 /**
- * An output: owns the kernel's buffer, and the blocks, whose samples it writes to the buffer's descriptor. A block is
- * answered when the descriptor has taken all of it.
+ * An output: owns the kernel's buffer and the playback that is fed by the client's link. Requests to play a block are
+ * executed by the data plane, other operations are queued.
  */
 export class TxBuffer implements OpenBuffer {
   readonly direction = 'out';
@@ -61,150 +29,187 @@ export class TxBuffer implements OpenBuffer {
   readonly family: NumberingFamily;
   readonly #options: OpenBufferOptions;
   readonly #buffer: BackendBuffer;
+  readonly #playback: Playback;
   readonly #sampleBytes: number;
   readonly #sizes: BlockSizes;
   readonly #control = new SerialQueue();
-  readonly #blocks = new Map<number, Block>();
-  /** Queued and written blocks, in the order of their requests. */
-  readonly #queue: Block[] = [];
-  readonly #statistics = { blocks: 0, bytes: 0, sinkErrors: 0, timeouts: 0 };
-  #cyclic: Block | undefined;
-  /** Present while the buffer runs. */
-  #io: SampleIo | undefined;
-  #bytesAhead = 0;
-  #blocksAhead = 0;
-  #timeoutMs: number;
-  #timer: { readonly block: Block; readonly handle: NodeJS.Timeout } | undefined;
+  /** Client ids, by block index. */
+  readonly #blocks = new Map<number, number>();
+  #path: StreamPath | undefined;
+  #cycle: { readonly block: number; readonly pieces: CyclePieces } | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: OpenBufferOptions, buffer: BackendBuffer) {
+  private constructor(options: OpenBufferOptions, buffer: BackendBuffer, playback: Playback) {
     this.#options = options;
     this.#buffer = buffer;
-    this.#timeoutMs = options.timeoutMs;
+    this.#playback = playback;
     this.mask = buffer.mask;
     this.family = options.family;
     this.#sampleBytes = sampleLayout(options.device.channels, buffer.mask).bytes;
     this.#sizes = new BlockSizes(this.#name, this.#sampleBytes, options.memory);
+    options.statistics.opened(options.device.id, options.bufferIndex, this);
   }
 
   /** @throws {IioError} what {@link Backend.openBuffer} throws. */
   static async open(options: OpenBufferOptions): Promise<TxBuffer> {
-    const buffer = await options.backend.openBuffer(options.deviceIndex, options.bufferIndex, options.mask);
-    options.log.info({ mode: 'copy', direction: 'out' }, 'stream open');
-    return new TxBuffer(options, buffer);
+    const { backend, device, deviceIndex, bufferIndex, memory } = options;
+    const buffer = await backend.openBuffer(deviceIndex, bufferIndex, options.mask);
+    let playback: Playback | undefined;
+    try {
+      const counter = await options.inputs.lossCounters.open(backend, deviceIndex, device).catch((error: unknown) => {
+        options.log.warn({ err: error }, 'the underflow counter cannot be read: what is not played is estimated');
+        return undefined;
+      });
+      const playbackOptions = {
+        device: deviceIndex,
+        buffer: bufferIndex,
+        transferOp: options.opcodes.transfer,
+        retryOp: options.opcodes.retry,
+        timeoutMs: options.timeoutMs,
+        sampleBytes: Math.max(1, sampleLayout(device.channels, buffer.mask).bytes),
+        maxPayloadBytes: memory.maxPayloadBytes,
+        sinkByWrite: !memory.hasDmabufs,
+        sourceByCopy: memory.mode !== 'auto',
+        records: options.stream.metadata,
+      };
+      playback = await options.samples.createPlayback(buffer.fd, playbackOptions, counter);
+      await playback.connect(options.link);
+      return new TxBuffer(options, buffer, playback);
+    } catch (error) {
+      await playback?.close();
+      await buffer.close();
+      throw error;
+    }
   }
 
   createBlock(index: number, clientId: number, size: number): Promise<void> {
     return this.#exclusive(async () => {
       this.#sizes.add(index, size);
-      this.#blocks.set(index, { index, clientId, size, state: 'idle', samples: [], bytes: 0, owed: false, result: 0 });
+      let dmabuf: FileDescriptor | undefined;
+      try {
+        dmabuf = this.#options.memory.allocate(size);
+        await this.#playback.createBlock(index, clientId, dmabuf, size);
+        this.#blocks.set(index, clientId);
+        await this.#notePath();
+      } catch (error) {
+        this.#sizes.remove(index);
+        this.#blocks.delete(index);
+        dmabuf?.close();
+        throw error;
+      }
     });
   }
 
-  /** What the data plane has of it already is played to its end. */
+  /** What the hardware has of it already is played to its end. */
   freeBlock(index: number): Promise<void> {
     return this.#exclusive(async () => {
-      const block = this.#blocks.get(index);
-      if (block === undefined) {
-        throw new IioError('EBADF', `${this.#name} has no block ${index}`);
+      await this.#playback.freeBlock(index);
+      if (this.#cycle?.block === index) {
+        this.#forgetCycle();
       }
       this.#blocks.delete(index);
       this.#sizes.remove(index);
-      this.#withdraw(block);
-      this.#watchHead();
     });
   }
 
   enable(): Promise<void> {
     return this.#exclusive(async () => {
-      const { largest } = this.#sizes;
-      if (largest === undefined) {
+      const { smallest, largest } = this.#sizes;
+      if (this.#path === undefined || smallest === undefined || largest === undefined) {
         throw new IioError('EINVAL', `${this.#name} cannot be enabled without blocks`);
       }
-      const ahead = this.#cyclic === undefined ? largest : Math.max(largest, CYCLIC_PIECE_BYTES);
-      const samples = Math.max(1, Math.ceil(ahead / this.#sampleBytes));
-      await this.#buffer.enable({ length: samples * WRITE_FIFO_BLOCKS, watermark: Math.max(1, samples >> 1) });
+      if (this.#options.memory.requiresZeroCopy) {
+        assertZeroCopy(this.#path, this.#name);
+      }
+      await this.#buffer.enable(this.#lengths(smallest, largest, this.#path));
     });
   }
 
   start(): Promise<void> {
-    return this.#exclusive(async () => {
-      this.#io ??= this.#options.samples.openSampleIo(this.#buffer.fd);
-      if (this.#cyclic !== undefined) {
-        this.#repeat(this.#cyclic, this.#io);
-      }
-      this.#handOver();
-    });
+    return this.#exclusive(async () => this.#playback.start((await this.#hertz()) ?? 0));
   }
 
   /** Blocks that have not been played come back with `EINTR`, as they do from the kernel's own queue. */
   disable(): Promise<void> {
     return this.#exclusive(async () => {
-      await this.#stop();
-      for (const block of [...this.#queue]) {
-        this.#finish(block, -ERRNO.EINTR);
-      }
+      await this.#playback.stop();
       await this.#buffer.disable();
+      await this.#playback.settle();
     });
   }
 
-  async transfer({ block: index, bytesUsed, cyclic, payload }: TransferRequest): Promise<void> {
+  /** A block to be repeated, or one that the data plane did not recognise. */
+  async transfer({ block, bytesUsed, cyclic, link, discard }: TransferRequest): Promise<void> {
+    const clientId = this.#blocks.get(block);
+    const pieces = await refusing(discard, async () => {
+      if (clientId === undefined || link !== this.#options.link || !cyclic || this.#closing !== undefined) {
+        throw new IioError('EBADF', `${this.#name} has no block ${block} for this link`);
+      }
+      if (this.#cycle !== undefined) {
+        throw new IioError('EBUSY', `${this.#name} repeats another block`);
+      }
+      const bytes = bytesUsed - (bytesUsed % this.#sampleBytes);
+      if (bytes === 0) {
+        throw new IioError('EINVAL', `a cycle of ${bytesUsed} bytes is no sample set`);
+      }
+      const hertz = await this.#hertz();
+      return new CyclePieces(this.#options.memory, {
+        bytes,
+        bytesPerSecond: hertz === undefined ? undefined : hertz * this.#sampleBytes,
+        isWritten: this.#path?.sink === 'iio-write',
+      });
+    });
     try {
-      this.#assertIdle(index, bytesUsed, cyclic);
+      // Not in the queue of operations: a client may stop within its samples, and the buffer be closed by another link.
+      await refusing(discard, () => this.#playback.receive(block, bytesUsed));
+      await this.#exclusive(async () => {
+        await this.#playback.repeat(block, pieces.spares, pieces.size);
+        this.#cycle = { block, pieces };
+      });
     } catch (error) {
-      await payload.discard();
+      pieces[Symbol.dispose]();
+      if (error instanceof IioError && error.code === 'ECANCELED') {
+        throw new IioError('EBADF', `block ${block} of ${this.#name} was freed`, { cause: error });
+      }
       throw error;
     }
-    const samples = await payload.read();
-    // While the samples arrived, another link may have freed the block.
-    const block = this.#assertIdle(index, bytesUsed, cyclic);
-    block.bytes = bytesUsed - (bytesUsed % this.#sampleBytes);
-    block.samples = truncated(samples, block.bytes);
-    if (cyclic) {
-      block.state = 'cyclic';
-      this.#cyclic = block;
-      this.#respond(block, 0);
-      if (this.#io !== undefined) {
-        this.#repeat(block, this.#io);
-      }
-    } else {
-      block.state = 'queued';
-      block.owed = true;
-      this.#queue.push(block);
-      this.#handOver();
-    }
+    link.send(encodeFrameHeader({ clientId: clientId ?? 0, op: RESPONSE_OP, dev: 0, code: 0 }));
   }
 
-  retry(index: number): void {
-    const block = this.#blocks.get(index);
-    if (block === undefined) {
-      throw new IioError('EBADF', `${this.#name} has no block ${index}`);
-    }
-    if (block.state === 'idle' || block.state === 'cyclic') {
-      throw new IioError('EPERM', `nothing waits for block ${index} of ${this.#name}`);
-    }
-    if (block.owed) {
-      throw new IioError('EBUSY', `a request waits for block ${index} of ${this.#name} already`);
-    }
-    block.owed = true;
-    if (block.state === 'kept') {
-      this.#finish(block, block.result);
-    } else {
-      this.#watchHead();
-    }
+  /** The data plane did not recognise the block. */
+  retry(block: number): void {
+    throw new IioError('EBADF', `${this.#name} has no block ${block} for this link`);
   }
 
   setTimeout(ms: number): void {
-    this.#timeoutMs = ms;
+    this.#playback.setTimeout(ms);
   }
 
+  async figures(): Promise<OutputFigures> {
+    const statistics = await this.#playback.statistics();
+    return {
+      direction: 'out',
+      mode: this.#path?.mode ?? 'idle',
+      fallbacks: this.#path?.fallbacks ?? [],
+      blocks: statistics.blocks,
+      bytes: statistics.bytes,
+      underruns: statistics.underruns,
+      unplayedSamples: statistics.unplayedSets,
+    };
+  }
+
+  /** Disables the buffer and frees its blocks, whatever they are doing. */
   close(): Promise<void> {
     this.#closing ??= this.#control.run(async () => {
       try {
-        await this.#stop();
-        this.#options.log.info({ ...this.#statistics }, 'stream closed');
+        await this.#playback.stop();
+        // The hardware stops before its memory goes away.
+        await this.#buffer.disable();
+        await this.#options.statistics.closing(this.#options.device.id, this.#options.bufferIndex, this);
+        this.#options.log.info({ ...(await this.#playback.statistics()) }, 'stream closed');
       } finally {
-        this.#queue.length = 0;
+        await this.#playback.close();
+        this.#forgetCycle();
         this.#blocks.clear();
         this.#sizes.clear();
         await this.#buffer.close();
@@ -217,157 +222,32 @@ export class TxBuffer implements OpenBuffer {
     return `buffer ${this.#options.bufferIndex} of ${this.#options.device.id}`;
   }
 
-  #assertIdle(index: number, bytesUsed: number, cyclic: boolean): Block {
-    const block = this.#blocks.get(index);
-    if (block === undefined || this.#closing !== undefined) {
-      throw new IioError('EBADF', `${this.#name} has no block ${index}`);
+  /** In the unit that the kernel's buffer compares with on this path: see {@link BackendBuffer.enable}. */
+  #lengths(smallest: number, largest: number, path: StreamPath): { length: number; watermark: number } {
+    if (path.sink === 'iio-dmabuf') {
+      return { length: smallest, watermark: smallest };
     }
-    if (bytesUsed > block.size || bytesUsed < this.#sampleBytes) {
-      throw new IioError('EINVAL', `${bytesUsed} bytes do not fit block ${index} of ${block.size} bytes`);
-    }
-    if (block.state !== 'idle') {
-      throw new IioError('EBUSY', `block ${index} of ${this.#name} is in use`);
-    }
-    if (this.#cyclic !== undefined || (cyclic && this.#queue.length > 0)) {
-      throw new IioError('EBUSY', `${this.#name} has other blocks to play`);
-    }
-    return block;
+    const ahead = this.#cycle === undefined ? largest : Math.max(largest, CYCLIC_FIFO_BYTES);
+    const samples = Math.max(1, Math.ceil(ahead / this.#sampleBytes));
+    return { length: samples * WRITE_FIFO_BLOCKS, watermark: Math.max(1, samples >> 1) };
   }
 
-  /** Gives the data plane as much as it needs to go on without us for a while. */
-  #handOver(): void {
-    const io = this.#io;
-    if (io !== undefined) {
-      for (const block of this.#queue.filter(({ state }) => state === 'queued')) {
-        if (this.#blocksAhead >= 2 && this.#bytesAhead + block.bytes > BYTES_AHEAD) {
-          break;
-        }
-        this.#write(block, io);
-      }
+  async #notePath(): Promise<void> {
+    const path = playPath(await this.#playback.path(), this.#options.memory);
+    if (this.#path?.mode !== path.mode) {
+      this.#options.log.info({ direction: 'out', ...path }, 'stream open');
     }
-    this.#watchHead();
+    this.#path = path;
   }
 
-  #write(block: Block, io: SampleIo): void {
-    const { samples, bytes } = block;
-    block.state = 'written';
-    block.samples = [];
-    this.#blocksAhead++;
-    this.#bytesAhead += bytes;
-    const done = (code: number): void => {
-      if (this.#io !== io) {
-        return;
-      }
-      this.#blocksAhead--;
-      this.#bytesAhead -= bytes;
-      if (this.#queue.includes(block)) {
-        this.#account(code, bytes);
-        this.#finish(block, code);
-      }
-      this.#handOver();
-    };
-    Promise.all(samples.map((piece) => io.write(piece, 0))).then(
-      () => done(0),
-      (error: unknown) => done(-(error instanceof IioError ? (error.errno ?? ERRNO.EIO) : ERRNO.EIO)),
-    );
+  async #hertz(): Promise<number | undefined> {
+    const { backend, deviceIndex, device } = this.#options;
+    return await samplingFrequency(backend, deviceIndex, device, this.mask);
   }
 
-  /** Two pieces are always in the data plane's hands, so that the samples follow each other without a gap. */
-  #repeat(block: Block, io: SampleIo): void {
-    const pieces = repeated(block.samples, block.bytes);
-    let next = 0;
-    const keepWriting = async (): Promise<void> => {
-      while (this.#cyclic === block && this.#io === io) {
-        const piece = pieces[next % pieces.length] ?? new Uint8Array(0);
-        next++;
-        await io.write(piece, 0);
-        this.#statistics.bytes += piece.byteLength;
-      }
-    };
-    Promise.all([keepWriting(), keepWriting()]).catch((error: unknown) => {
-      if (this.#io === io) {
-        this.#statistics.sinkErrors++;
-        this.#options.log.warn({ err: error, block: block.index }, 'a cyclic block is not repeated any longer');
-      }
-    });
-  }
-
-  /** Nothing is written from here on; what is under way is cut off. */
-  async #stop(): Promise<void> {
-    const io = this.#io;
-    this.#io = undefined;
-    this.#blocksAhead = 0;
-    this.#bytesAhead = 0;
-    this.#stopTimer();
-    if (io !== undefined) {
-      io.close();
-      // The data plane works in order: once it answers anything at all, it has let go of the descriptor.
-      await this.#options.link.drained(Number.MAX_SAFE_INTEGER).catch(() => undefined);
-    }
-  }
-
-  #withdraw(block: Block): void {
-    if (this.#cyclic === block) {
-      this.#cyclic = undefined;
-    }
-    const position = this.#queue.indexOf(block);
-    if (position >= 0) {
-      this.#queue.splice(position, 1);
-    }
-    block.samples = [];
-  }
-
-  /** The block has been played, or has failed. */
-  #finish(block: Block, code: number): void {
-    this.#withdraw(block);
-    if (block.owed) {
-      block.state = 'idle';
-      block.owed = false;
-      this.#respond(block, code);
-    } else {
-      block.state = 'kept';
-      block.result = code;
-    }
-  }
-
-  #account(code: number, bytes: number): void {
-    if (code < 0) {
-      this.#statistics.sinkErrors++;
-    } else {
-      this.#statistics.blocks++;
-      this.#statistics.bytes += bytes;
-    }
-  }
-
-  /** Requests time out one after the other, each from when the one before it was answered. */
-  #watchHead(): void {
-    const head = this.#io === undefined ? undefined : this.#queue.find(({ owed }) => owed);
-    if (head === this.#timer?.block) {
-      return;
-    }
-    this.#stopTimer();
-    if (head !== undefined && this.#timeoutMs > 0) {
-      this.#timer = { block: head, handle: setTimeout(() => this.#expire(head), this.#timeoutMs) };
-    }
-  }
-
-  #expire(block: Block): void {
-    this.#timer = undefined;
-    block.owed = false;
-    this.#statistics.timeouts++;
-    this.#respond(block, blockFailureCode({ stage: 'dequeue', errno: ERRNO.ETIMEDOUT }));
-    this.#watchHead();
-  }
-
-  #stopTimer(): void {
-    if (this.#timer !== undefined) {
-      clearTimeout(this.#timer.handle);
-      this.#timer = undefined;
-    }
-  }
-
-  #respond({ clientId }: Block, code: number): void {
-    this.#options.link.send(encodeFrameHeader({ clientId, op: RESPONSE_OP, dev: 0, code }));
+  #forgetCycle(): void {
+    this.#cycle?.pieces[Symbol.dispose]();
+    this.#cycle = undefined;
   }
 
   #exclusive(work: () => Promise<void>): Promise<void> {
@@ -380,29 +260,14 @@ export class TxBuffer implements OpenBuffer {
   }
 }
 
-/** The first `bytes` bytes. */
-function truncated(pieces: readonly Uint8Array[], bytes: number): Uint8Array[] {
-  let left = bytes;
-  const kept: Uint8Array[] = [];
-  for (const piece of pieces) {
-    if (left > 0) {
-      kept.push(piece.subarray(0, left));
+/** What `work` returns. Where it refuses, the samples that follow are still on the link, and thrown away. */
+async function refusing<T>(discard: () => Promise<void>, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof IioError && REFUSALS.has(error.code)) {
+      await discard();
     }
-    left -= piece.byteLength;
+    throw error;
   }
-  return kept;
-}
-
-/** Pieces which, written one after the other for ever, are `samples` for ever. */
-function repeated(samples: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
-  const [only] = samples;
-  if (only === undefined || samples.length > 1 || bytes >= CYCLIC_PIECE_BYTES) {
-    return samples;
-  }
-  const times = Math.ceil(CYCLIC_PIECE_BYTES / bytes);
-  const piece = new Uint8Array(times * bytes);
-  for (let i = 0; i < times; i++) {
-    piece.set(only, i * bytes);
-  }
-  return [piece];
 }

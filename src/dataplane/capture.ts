@@ -19,6 +19,8 @@ export interface CaptureOptions {
    * requests it, until a second one joins.
    */
   readonly flows: boolean;
+  /** Where samples are read(): only while a client waits. What comes meanwhile is for the kernel's FIFO to keep. */
+  readonly onDemand: boolean;
   /** What becomes of new samples when every block waits for a client. */
   readonly policy: RingPolicy;
 }
@@ -79,8 +81,8 @@ export class Capture {
     overflowCounter: FileDescriptor | undefined,
   ): Promise<Capture> {
     const id = newId();
-    const { byRead, setBytes, timestampOffset = -1, flows, policy } = options;
-    const given = { byRead, setBytes, timestampOffset, flows, policy: RING_POLICIES.indexOf(policy) };
+    const { byRead, setBytes, timestampOffset = -1, flows, onDemand, policy } = options;
+    const given = { byRead, setBytes, timestampOffset, flows, onDemand, policy: RING_POLICIES.indexOf(policy) };
     await call('capture from a buffer', (to, token) =>
       to.createCapture(id, bufferFd, overflowCounter?.release() ?? -1, given, token),
     );

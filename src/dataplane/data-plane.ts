@@ -5,6 +5,7 @@ import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { Capture, type CaptureOptions } from './capture.js';
 import { Link } from './link.js';
 import { type NativeDataPlane, startNativeDataPlane } from './native.js';
+import { Playback, type PlaybackOptions } from './playback.js';
 import { SampleIo } from './sample-io.js';
 import { type Connection, TcpListener } from './tcp-listener.js';
 
@@ -104,6 +105,25 @@ export class DataPlane implements Disposable {
       throw systemError(getSystemErrorName(bound), operation);
     }
     return new TcpListener(id, bound, this.#call, (accept) => this.#adoptConnection(accept));
+  }
+
+  /**
+   * A playback on the IIO buffer `bufferFd`, non-blocking, of which it keeps a duplicate: it must be closed before the buffer
+   * is. `underflowCounter`: the file of an attribute that counts the sample sets that the device has not played, which is
+   * taken.
+   *
+   * @throws {IioError} `EMFILE`; `ESHUTDOWN` after `close()`.
+   */
+  async createPlayback(
+    bufferFd: number,
+    options: PlaybackOptions,
+    underflowCounter?: FileDescriptor,
+  ): Promise<Playback> {
+    const id = this.#newId();
+    await this.#call('create an output', (native, token) =>
+      native.createPlayback(id, bufferFd, underflowCounter?.release() ?? -1, options, token),
+    );
+    return new Playback(id, this.#native, this.#call);
   }
 
   /**

@@ -49,6 +49,33 @@ export interface NativeDataPlane {
   setTimeout(reader: number, ms: number): void;
   takeSamples(reader: number, most: number, timeoutMs: number, token: number): void;
   sendSamples(reader: number, most: number, line: string, timeoutMs: number, token: number): void;
+  createPlayback(
+    playback: number,
+    iioFd: number,
+    counterFd: number,
+    options: NativePlaybackOptions,
+    token: number,
+  ): void;
+  connectPlayback(playback: number, link: number, token: number): void;
+  removePlayback(playback: number, token: number): void;
+  createOutBlock(
+    playback: number,
+    index: number,
+    clientId: number,
+    dmabufFd: number,
+    size: number,
+    token: number,
+  ): void;
+  freeOutBlock(playback: number, index: number, token: number): void;
+  startPlayback(playback: number, setsPerSecond: number, token: number): void;
+  stopPlayback(playback: number, token: number): void;
+  settlePlayback(playback: number, token: number): void;
+  setPlaybackTimeout(playback: number, ms: number): void;
+  writePlayback(playback: number, bytes: number, timeoutMs: number, token: number): void;
+  drainPlayback(playback: number, timeoutMs: number, token: number): void;
+  receiveBlock(playback: number, index: number, bytes: number, token: number): void;
+  repeatBlock(playback: number, index: number, spareFds: readonly number[], size: number, token: number): void;
+  playbackState(playback: number, token: number): void;
   /** 0, or a negative errno. */
   openSampleIo(io: number, fd: number): number;
   readSamples(io: number, least: number, most: number, timeoutMs: number, token: number): void;
@@ -63,6 +90,7 @@ export interface NativeCaptureOptions {
   /** -1: none. */
   readonly timestampOffset: number;
   readonly flows: boolean;
+  readonly onDemand: boolean;
   /** RingPolicy in native/src/capture.h. */
   readonly policy: number;
 }
@@ -75,6 +103,19 @@ export interface NativeBlockReaderOptions {
   readonly timeoutMs: number;
   readonly sinkByAio: boolean;
   readonly metadata: boolean;
+}
+
+export interface NativePlaybackOptions {
+  readonly device: number;
+  readonly buffer: number;
+  readonly transferOp: number;
+  readonly retryOp: number;
+  readonly timeoutMs: number;
+  readonly sampleBytes: number;
+  readonly maxPayloadBytes: number;
+  readonly sinkByWrite: boolean;
+  readonly sourceByCopy: boolean;
+  readonly records: boolean;
 }
 
 /** Link::Want in native/src/link.h. */

@@ -1,22 +1,47 @@
-import { type ChannelMask, type DeviceDescription, IioError, sampleLayout } from '@iio-bridge/protocol';
-import type { SampleIo } from '../../dataplane/sample-io.js';
+import {
+  type ChannelMask,
+  type DeviceDescription,
+  IioError,
+  type SampleLayout,
+  sampleLayout,
+} from '@iio-bridge/protocol';
+import type { Playback, PlaybackOptions, Written } from '../../dataplane/playback.js';
 import type { Backend, BackendBuffer } from '../../iio/backend.js';
+import type { FileDescriptor } from '../../sys/file-descriptor.js';
+import type { BlockMemory } from '../block-memory.js';
+import { BlockSizes } from '../block-sizes.js';
+import type { BufferStatistics, FiguresProvider, OutputFigures } from '../buffer-statistics.js';
+import { CyclePieces } from '../cycle.js';
 import type { Logger } from '../logger.js';
+import type { LossCounters } from '../loss-counters.js';
+import { samplingFrequency } from '../sampling-frequency.js';
 import { SerialQueue } from '../serial-queue.js';
-import { type BlockLayout, BufferClient } from './buffer-client.js';
+import { assertZeroCopy, playPath, type StreamPath } from '../stream-mode.js';
+import type { SampleLink } from './input-client.js';
 
-/** Short cycles are written several at a time, so that a cycle of one sample does not cost a call per sample. */
-const MIN_CYCLE_BYTES = 64 * 1024;
+/** A cycle is received into one block while the one before is played out of the other. */
+const CYCLIC_BLOCKS = 2;
 
-/** How samples are read from a buffer and written to it. */
-export type BlockIo = Pick<SampleIo, 'read' | 'write' | 'close'>;
+/** How long CLOSE waits for what the client has written to be played. */
+const DRAIN_MS = 5000;
 
-/** Where blocks are counted: {@link BlockMemory}. */
-export interface SampleMemory {
-  readonly maxBlocks: number;
-  /** @throws {IioError} `EINVAL` above the size of a block, `ENOMEM` above that of all blocks. */
-  take(bytes: number): void;
-  give(bytes: number): void;
+/** What a shared output uses of the data plane's. */
+export interface OutputPlayback
+  extends Pick<
+    Playback,
+    'createBlock' | 'start' | 'stop' | 'write' | 'drain' | 'receive' | 'repeat' | 'path' | 'statistics' | 'close'
+  > {
+  connect(link: SampleLink): Promise<void>;
+}
+
+/** What outputs share, whoever opens them. */
+export interface OutputEnvironment {
+  readonly dataPlane: {
+    createPlayback(fd: number, options: PlaybackOptions, underflowCounter?: FileDescriptor): Promise<OutputPlayback>;
+  };
+  readonly memory: BlockMemory;
+  readonly statistics: BufferStatistics;
+  readonly lossCounters: LossCounters;
 }
 
 export interface SharedBufferOptions {
@@ -27,40 +52,42 @@ export interface SharedBufferOptions {
   readonly bufferIndex: number;
   /** Played again and again from the first WRITEBUF on. */
   readonly cyclic: boolean;
-  /** Blocks that the kernel's FIFO has room for. */
+  /** Blocks that may wait to be played. */
   readonly fifoBlocks: number;
-  readonly memory: SampleMemory;
-  readonly demux: boolean;
-  readonly openSampleIo: (fd: number) => BlockIo;
+  readonly outputs: OutputEnvironment;
   readonly log: Logger;
 }
 
 /** The backend's buffer as it is open now. */
 interface Running {
-  readonly requested: ChannelMask;
-  readonly samples: number;
-  readonly layout: BlockLayout;
+  readonly layout: { readonly mask: ChannelMask; readonly sample: SampleLayout };
   readonly buffer: BackendBuffer;
-  readonly io: BlockIo;
-  /** Whom its blocks are for: a client that has just come may want channels that this opening lacks. */
-  readers: readonly BufferClient[];
+  readonly playback: OutputPlayback;
+  readonly sizes: BlockSizes;
+  readonly hertz: number | undefined;
+  path: StreamPath;
+}
+
+/** One client of an output. */
+export interface OutputClient {
+  readonly mask: ChannelMask;
+  /** Sample sets per block. */
+  readonly samples: number;
+  readonly link: SampleLink;
 }
 
 /**
- * A buffer that text clients have in common: owns the backend's buffer, open for all channels that one of them wants and
- * for blocks of the size of the largest. Whenever a client comes or goes and that changes something, it is opened anew.
+ * An output that text clients have in common: owns the backend's buffer, open from the first client to the last, and the
+ * playback that is fed by the link of whoever writes. One of them does at a time.
  */
-export class SharedBuffer {
+export class SharedBuffer implements FiguresProvider {
+  readonly isOutput = true;
   readonly #options: SharedBufferOptions;
-  readonly #clients = new Set<BufferClient>();
+  readonly #clients = new Set<OutputClient>();
   readonly #queue = new SerialQueue();
   #running: Running | undefined;
-  /** What a read is pending of. */
-  #reading: Running | undefined;
-  #writer: BufferClient | undefined;
-  #cycle: Uint8Array | undefined;
-  /** Why the buffer is not open although it has clients. */
-  #failure: Error | undefined;
+  #writer: OutputClient | undefined;
+  #cycle: { readonly block: number; readonly pieces: CyclePieces } | undefined;
 
   constructor(options: SharedBufferOptions) {
     this.#options = options;
@@ -70,16 +97,11 @@ export class SharedBuffer {
     return this.#options.cyclic;
   }
 
-  get isOutput(): boolean {
-    const { device, bufferIndex } = this.#options;
-    return device.buffers.find(({ index }) => index === bufferIndex)?.direction === 'out';
-  }
-
   get isUnused(): boolean {
     return this.#clients.size === 0;
   }
 
-  get layout(): BlockLayout | undefined {
+  get layout(): Running['layout'] | undefined {
     return this.#running?.layout;
   }
 
@@ -87,20 +109,18 @@ export class SharedBuffer {
    * Adds a client; it has left again if this fails.
    *
    * @param backend the client's own
-   * @param samples sample sets per block
-   * @throws {IioError} what {@link Backend.openBuffer} and the driver say; what {@link SampleMemory.take} says; `EBUSY` for
-   * an output whose other clients use other channels or another backend
+   * @throws {IioError} what {@link Backend.openBuffer} and the driver say; `EINVAL`, `ENOMEM` above the limits of memory;
+   * `EBUSY` where the other clients use other channels or another backend; `EOPNOTSUPP` where samples would be copied and the
+   * configuration refuses that
    */
-  async join(backend: Backend, mask: ChannelMask, samples: number, log: Logger): Promise<BufferClient> {
-    const { device, demux } = this.#options;
-    if (this.isOutput && this.#clients.size > 0) {
-      const isSame = [...this.#clients].every((other) => other.mask.equals(mask));
+  async join(backend: Backend, client: OutputClient): Promise<OutputClient> {
+    if (this.#clients.size > 0) {
+      const isSame = [...this.#clients].every((other) => other.mask.equals(client.mask));
       // A backend also stands for what its clients may do, and was not asked for this one.
       if (!isSame || backend !== this.#options.backend) {
         throw new IioError('EBUSY', `${this.#name} is in use with other channels or by another kind of client`);
       }
     }
-    const client = new BufferClient(this, { device, mask, samples, demux, log });
     this.#clients.add(client);
     try {
       await this.#queue.run(() => this.#adapt());
@@ -112,176 +132,216 @@ export class SharedBuffer {
   }
 
   /** Resolves when the buffer is closed, or open for the clients that remain. Does nothing the second time. */
-  async leave(client: BufferClient): Promise<void> {
+  async leave(client: OutputClient): Promise<void> {
     if (!this.#clients.delete(client)) {
       return;
-    }
-    if (client.lostBlocks > 0) {
-      this.#options.log.warn({ lostBlocks: client.lostBlocks }, 'a client lost blocks that it did not fetch in time');
     }
     if (this.#writer === client) {
       this.#writer = undefined;
     }
-    await this.#queue.run(async () => {
-      try {
-        await this.#adapt();
-      } catch (error) {
-        this.#failure = error instanceof Error ? error : new Error(String(error));
-        this.#notify(this.#failure);
-        throw error;
-      }
-    });
+    await this.#queue.run(() => this.#adapt());
   }
 
-  demand(): void {
-    if (this.#failure !== undefined) {
-      this.#notify(this.#failure);
-      return;
-    }
-    const running = this.#running;
-    if (running !== undefined && this.#reading !== running) {
-      this.#reading = running;
-      this.#read(running).catch((error: unknown) => this.#options.log.error({ err: error }, 'a buffer cannot be read'));
+  /** Waits until what was written is played; not for ever, and not for a cycle. */
+  async drain(): Promise<void> {
+    if (!this.#options.cyclic) {
+      await this.#running?.playback.drain(DRAIN_MS).catch((error: unknown) => {
+        this.#options.log.warn({ err: error }, 'an output is closed before all of its samples are played');
+      });
     }
   }
 
-  /** Makes `client` the one that writes until {@link endWriting}. @throws {IioError} `EPERM` for an input, `EBUSY`. */
-  beginWriting(client: BufferClient): void {
-    if (!this.isOutput) {
-      throw new IioError('EPERM', `${this.#name} is an input`);
-    }
+  /** Makes `client` the one that writes until {@link endWriting}. @throws {IioError} `EBUSY`. */
+  beginWriting(client: OutputClient): void {
     if (this.#writer !== undefined) {
       throw new IioError('EBUSY', `another client is writing to ${this.#name}`);
     }
     this.#writer = client;
   }
 
-  endWriting(client: BufferClient): void {
+  endWriting(client: OutputClient): void {
     if (this.#writer === client) {
       this.#writer = undefined;
     }
   }
 
   /**
-   * Whole sample sets, for the buffer to play.
+   * Takes whole sample sets from the link of the client that writes, for the buffer to play.
    *
    * @param timeoutMs 0 = for ever
-   * @throws {IioError} `ETIMEDOUT`; `EBADF` if the buffer is closed; the device's errno
+   * @throws {IioError} `EBADF` if the buffer is closed, with nothing taken
    */
-  async write(bytes: Uint8Array, timeoutMs: number): Promise<void> {
-    await this.#runningOrThrow().io.write(bytes, timeoutMs);
-  }
-
-  /** Plays `bytes`, whole sample sets, from now until the buffer is closed or another cycle takes their place. */
-  repeat(bytes: Uint8Array): void {
+  async write(client: OutputClient, bytes: number, timeoutMs: number): Promise<Written> {
     const running = this.#runningOrThrow();
-    const isPlaying = this.#cycle !== undefined;
-    this.#cycle = repeated(bytes, Math.ceil(MIN_CYCLE_BYTES / Math.max(1, bytes.byteLength)));
-    if (!isPlaying) {
-      this.#play(running).catch((error: unknown) =>
-        this.#options.log.error({ err: error }, 'a cycle cannot be played'),
-      );
+    await this.#connect(running, client);
+    return await running.playback.write(bytes, timeoutMs);
+  }
+
+  /**
+   * As {@link write}, of a cycle that is played from now until the buffer is closed or another takes its place.
+   *
+   * @throws {IioError} `EBADF`, `ENOMEM`, `EBUSY` while the cycle before the last one is still played, with nothing taken; what
+   * ended the link
+   */
+  async repeat(client: OutputClient, bytes: number): Promise<Written> {
+    const running = this.#runningOrThrow();
+    const { playback, layout, hertz, path } = running;
+    const pieces = new CyclePieces(this.#options.outputs.memory, {
+      bytes,
+      bytesPerSecond: hertz === undefined ? undefined : hertz * layout.sample.bytes,
+      isWritten: path.sink === 'iio-write',
+    });
+    const block = this.#cycle?.block === 0 ? 1 : 0;
+    try {
+      await this.#connect(running, client);
+      await playback.receive(block, bytes);
+    } catch (error) {
+      pieces[Symbol.dispose]();
+      throw error;
+    }
+    try {
+      await playback.repeat(block, pieces.spares, pieces.size);
+      this.#cycle?.pieces[Symbol.dispose]();
+      this.#cycle = { block, pieces };
+      return { taken: bytes };
+    } catch (error) {
+      pieces[Symbol.dispose]();
+      if (error instanceof IioError) {
+        return { taken: bytes, failure: error };
+      }
+      throw error;
     }
   }
 
-  /** Opens the buffer for the clients that there are, if it is not already. */
+  async figures(): Promise<OutputFigures> {
+    const running = this.#running;
+    const statistics = await running?.playback.statistics();
+    return {
+      direction: 'out',
+      mode: running?.path.mode ?? 'idle',
+      fallbacks: running?.path.fallbacks ?? [],
+      blocks: statistics?.blocks ?? 0,
+      bytes: statistics?.bytes ?? 0,
+      underruns: statistics?.underruns ?? 0,
+      unplayedSamples: statistics?.unplayedSets ?? 0,
+    };
+  }
+
+  /** Opens the buffer for the clients that there are, if it is not already: what it plays is not cut off. */
   async #adapt(): Promise<void> {
-    const clients = [...this.#clients];
-    const [first, ...others] = clients;
-    const mask = others.reduce<ChannelMask | undefined>((union, { mask }) => union?.union(mask), first?.mask);
-    const samples = Math.max(0, ...clients.map((client) => client.samples));
-    const before = this.#running;
-    const isSame = before !== undefined && mask !== undefined && before.requested.equals(mask);
-    // What an output plays must not be cut off because a client comes or goes.
-    if (isSame && (before.samples === samples || this.isOutput)) {
-      before.readers = clients;
-      return;
+    const [first, ...others] = this.#clients;
+    if (first === undefined) {
+      await this.#stop(this.#running);
+    } else {
+      const samples = Math.max(first.samples, ...others.map((other) => other.samples));
+      this.#running ??= await this.#start(first, samples);
     }
-    this.#failure = undefined;
-    this.#running = undefined;
-    this.#cycle = undefined;
-    await this.#stop(before);
-    if (mask === undefined) {
-      return;
-    }
-    this.#running = await this.#start(clients, mask, samples);
-    this.#notify();
   }
 
-  async #start(readers: readonly BufferClient[], mask: ChannelMask, samples: number): Promise<Running> {
-    const { backend, device, deviceIndex, bufferIndex, fifoBlocks, memory, openSampleIo } = this.#options;
-    const buffer = await backend.openBuffer(deviceIndex, bufferIndex, mask);
+  async #start(client: OutputClient, samples: number): Promise<Running> {
+    const { backend, device, deviceIndex, bufferIndex, outputs, log } = this.#options;
+    const { memory, lossCounters } = outputs;
+    const buffer = await backend.openBuffer(deviceIndex, bufferIndex, client.mask);
+    let playback: OutputPlayback | undefined;
+    let sizes: BlockSizes | undefined;
     try {
       const sample = sampleLayout(device.channels, buffer.mask);
       if (sample.bytes === 0) {
-        throw new IioError('EINVAL', `${this.#name} has no samples for the mask ${mask.toText()}`);
+        throw new IioError('EINVAL', `${this.#name} has no samples for the mask ${client.mask.toText()}`);
       }
-      memory.take(samples * sample.bytes);
-      try {
-        await buffer.enable({ length: samples * fifoBlocks, watermark: Math.max(1, Math.floor(samples / 2)) });
-        const io = openSampleIo(buffer.fd);
-        const layout = { mask: buffer.mask, sample };
-        return { requested: mask, samples, layout, buffer, io, readers };
-      } catch (error) {
-        memory.give(samples * sample.bytes);
-        throw error;
-      }
+      const counter = await lossCounters.open(backend, deviceIndex, device).catch((error: unknown) => {
+        log.warn({ err: error }, 'the underflow counter cannot be read: what is not played is estimated');
+        return undefined;
+      });
+      const options = {
+        device: deviceIndex,
+        buffer: bufferIndex,
+        transferOp: 0,
+        retryOp: 0,
+        timeoutMs: 0,
+        sampleBytes: sample.bytes,
+        maxPayloadBytes: memory.maxPayloadBytes,
+        sinkByWrite: !memory.hasDmabufs,
+        sourceByCopy: memory.mode !== 'auto',
+        records: false,
+      };
+      playback = await outputs.dataPlane.createPlayback(buffer.fd, options, counter);
+      await playback.connect(client.link);
+      sizes = new BlockSizes(this.#name, sample.bytes, memory);
+      const path = await this.#createBlocks(playback, sizes, samples * sample.bytes);
+      const hertz = await samplingFrequency(backend, deviceIndex, device, buffer.mask);
+      await buffer.enable(this.#lengths(samples, sample.bytes, path));
+      await playback.start(hertz ?? 0);
+      outputs.statistics.opened(device.id, bufferIndex, this);
+      return { layout: { mask: buffer.mask, sample }, buffer, playback, sizes, hertz, path };
     } catch (error) {
+      await playback?.close();
+      sizes?.clear();
       await buffer.close();
       throw error;
     }
   }
 
+  async #createBlocks(playback: OutputPlayback, sizes: BlockSizes, bytes: number): Promise<StreamPath> {
+    const { outputs, cyclic, fifoBlocks } = this.#options;
+    const count = cyclic ? CYCLIC_BLOCKS : fifoBlocks;
+    for (let index = 0; index < count; index++) {
+      sizes.add(index, bytes);
+      const dmabuf = outputs.memory.allocate(bytes);
+      try {
+        await playback.createBlock(index, 0, dmabuf, bytes);
+      } catch (error) {
+        dmabuf?.close();
+        throw error;
+      }
+    }
+    const path = await this.#noted(playback, undefined);
+    if (outputs.memory.requiresZeroCopy) {
+      assertZeroCopy(path, this.#name);
+    }
+    return path;
+  }
+
+  /** In the unit that the kernel's buffer compares with on this path: see {@link BackendBuffer.enable}. */
+  #lengths(samples: number, sampleBytes: number, path: StreamPath): { length: number; watermark: number } {
+    const bytes = samples * sampleBytes;
+    return path.sink === 'iio-dmabuf'
+      ? { length: bytes, watermark: bytes }
+      : { length: samples * this.#options.fifoBlocks, watermark: Math.max(1, Math.floor(samples / 2)) };
+  }
+
+  async #connect(running: Running, client: OutputClient): Promise<void> {
+    await running.playback.connect(client.link);
+    running.path = await this.#noted(running.playback, running.path);
+  }
+
+  async #noted(playback: OutputPlayback, before: StreamPath | undefined): Promise<StreamPath> {
+    const path = playPath(await playback.path(), this.#options.outputs.memory);
+    if (path.source !== before?.source || path.mode !== before.mode) {
+      this.#options.log.info({ direction: 'out', ...path }, 'stream open');
+    }
+    return path;
+  }
+
   async #stop(running: Running | undefined): Promise<void> {
-    if (running !== undefined) {
-      running.io.close();
-      this.#options.memory.give(running.samples * running.layout.sample.bytes);
-      await running.buffer.close();
+    const { outputs, device, bufferIndex, log } = this.#options;
+    if (running === undefined) {
+      return;
     }
-  }
-
-  /**
-   * Reads while some client waits. The block that is under way when the last of them gives up is kept for it: clients
-   * have time-outs of their own, this read has none.
-   */
-  async #read(running: Running): Promise<void> {
+    const { playback, buffer, sizes } = running;
     try {
-      while (this.#running === running && [...this.#clients].some((client) => client.isWaiting)) {
-        const bytes = await running.io.read(running.samples * running.layout.sample.bytes, 0);
-        for (const client of running.readers.filter((reader) => this.#clients.has(reader))) {
-          client.push({ layout: running.layout, bytes });
-        }
-      }
-    } catch (error) {
-      if (!(error instanceof IioError)) {
-        throw error;
-      }
-      if (this.#running === running) {
-        this.#notify(error);
-      }
+      await playback.stop();
+      // The hardware stops before its memory goes away.
+      await buffer.disable();
+      await outputs.statistics.closing(device.id, bufferIndex, this);
+      log.info({ ...(await playback.statistics()) }, 'stream closed');
     } finally {
-      if (this.#reading === running) {
-        this.#reading = undefined;
-      }
-    }
-  }
-
-  async #play(running: Running): Promise<void> {
-    try {
-      while (this.#running === running && this.#cycle !== undefined) {
-        await running.io.write(this.#cycle, 0);
-      }
-    } catch (error) {
-      if (this.#running === running) {
-        this.#cycle = undefined;
-        throw error;
-      }
-    }
-  }
-
-  #notify(error?: Error): void {
-    for (const client of this.#clients) {
-      client.notify(error);
+      this.#running = undefined;
+      await playback.close();
+      this.#cycle?.pieces[Symbol.dispose]();
+      this.#cycle = undefined;
+      sizes.clear();
+      await buffer.close();
     }
   }
 
@@ -295,12 +355,4 @@ export class SharedBuffer {
   get #name(): string {
     return `buffer ${this.#options.bufferIndex} of ${this.#options.device.id}`;
   }
-}
-
-function repeated(bytes: Uint8Array, times: number): Uint8Array {
-  const all = new Uint8Array(bytes.byteLength * times);
-  for (let i = 0; i < times; i++) {
-    all.set(bytes, i * bytes.byteLength);
-  }
-  return all;
 }

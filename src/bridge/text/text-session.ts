@@ -251,6 +251,7 @@ export class TextSession {
       mask,
       samples: command.samples,
       cyclic: command.cyclic,
+      link: this.#link,
       log: this.#log.child({ device: device.id }),
     });
     this.#buffers.set(device.id, buffer);
@@ -264,6 +265,7 @@ export class TextSession {
       throw new IioError('ENXIO', `the client does not have ${device.id} open`);
     }
     this.#buffers.delete(device.id);
+    await buffer.drain();
     await buffer.close();
     return 0;
   }
@@ -271,20 +273,15 @@ export class TextSession {
   async #readBuffer(name: string, bytes: number): Promise<void> {
     let mask: ChannelMask | undefined;
     for (let left = bytes; ; ) {
-      const chunk = await this.#result(() => this.#nextChunk(name, left, mask));
+      const chunk = await this.#result(() => this.#deliver(name, left, mask));
       if (typeof chunk === 'number') {
         return this.#sendInteger(chunk);
       }
       if (chunk === undefined) {
         return this.#sendInteger(0);
       }
-      const transfers = [encode(`${chunk.bytes.byteLength}\n`)];
-      if (mask === undefined) {
-        transfers.push(encode(`${chunk.mask.toText()}\n`));
-        mask = chunk.mask;
-      }
-      this.#link.send(...transfers, chunk.bytes);
-      left -= chunk.bytes.byteLength;
+      mask = chunk.mask;
+      left -= chunk.bytes;
       if (left === 0) {
         return;
       }
@@ -292,9 +289,10 @@ export class TextSession {
     }
   }
 
-  #nextChunk(name: string, maxBytes: number, mask: ChannelMask | undefined) {
+  /** Sends the next chunk: see {@link InputClient.deliver}. */
+  #deliver(name: string, maxBytes: number, mask: ChannelMask | undefined) {
     const timeoutMs = this.#options.timeout.ms;
-    return this.#openBuffer(name).read(maxBytes, { mask, timeoutMs, signal: this.#gone.signal });
+    return this.#openBuffer(name).deliver(maxBytes, { mask, timeoutMs, signal: this.#gone.signal });
   }
 
   /**
@@ -307,83 +305,43 @@ export class TextSession {
       return this.#sendInteger(buffer);
     }
     this.#sendInteger(0);
-    let left = bytes;
-    const receive = async (wanted: number): Promise<Uint8Array> => {
-      const piece = await this.#link.read(Math.min(left, wanted));
-      left -= piece.byteLength;
-      return piece;
-    };
-    const code = await this.#consume(buffer, bytes, receive);
-    while (left > 0) {
-      await receive(MAX_PIECE_BYTES);
+    const { code, taken } = await this.#play(buffer, bytes);
+    for (let left = bytes - taken; left > 0; ) {
+      left -= (await this.#link.read(Math.min(left, MAX_PIECE_BYTES))).byteLength;
     }
     this.#sendInteger(code);
   }
 
-  /** Plays what it receives; a number of bytes or a negative errno. */
-  async #consume(
-    buffer: OpenSharedBuffer,
-    bytes: number,
-    receive: (wanted: number) => Promise<Uint8Array>,
-  ): Promise<number> {
+  /** Has samples played; `code`: a number of bytes or a negative errno. */
+  async #play(buffer: OpenSharedBuffer, bytes: number): Promise<{ readonly code: number; readonly taken: number }> {
     const begun = await this.#result(async () => buffer.beginWriting());
     if (begun !== undefined) {
-      return begun;
+      return { code: begun, taken: 0 };
     }
     try {
-      return buffer.cyclic
-        ? await this.#consumeCycle(buffer, bytes, receive)
-        : await this.#consumeBlocks(buffer, bytes, receive);
+      const total = buffer.sampleBytes === 0 ? 0 : wholeSamples(bytes, buffer.sampleBytes);
+      if (total === 0) {
+        return { code: buffer.sampleBytes === 0 ? -ERRNO.EBADF : 0, taken: 0 };
+      }
+      if (buffer.cyclic && total > buffer.blockBytes) {
+        this.#log.warn(
+          { bytes, blockBytes: buffer.blockBytes },
+          'a cycle is longer than the block that the client asked for',
+        );
+        return { code: -ERRNO.ENOMEM, taken: 0 };
+      }
+      const written = await this.#result(() =>
+        buffer.cyclic ? buffer.repeat(total) : buffer.write(total, this.#options.timeout.ms),
+      );
+      if (typeof written === 'number') {
+        return { code: written, taken: 0 };
+      }
+      const { taken, failure } = written;
+      const code = failure === undefined ? taken : await this.#result(() => Promise.reject<number>(failure));
+      return { code, taken };
     } finally {
       buffer.endWriting();
     }
-  }
-
-  async #consumeBlocks(
-    buffer: OpenSharedBuffer,
-    bytes: number,
-    receive: (wanted: number) => Promise<Uint8Array>,
-  ): Promise<number> {
-    const { sampleBytes } = buffer;
-    if (sampleBytes === 0) {
-      return -ERRNO.EBADF;
-    }
-    const total = wholeSamples(bytes, sampleBytes);
-    const pieceBytes = Math.max(sampleBytes, wholeSamples(Math.min(buffer.blockBytes, MAX_PIECE_BYTES), sampleBytes));
-    for (let written = 0; written < total; ) {
-      const piece = await receive(Math.min(pieceBytes, total - written));
-      const failure = await this.#result(() =>
-        abortable(buffer.write(piece, this.#options.timeout.ms), this.#gone.signal),
-      );
-      if (failure !== undefined) {
-        return failure;
-      }
-      written += piece.byteLength;
-    }
-    return total;
-  }
-
-  async #consumeCycle(
-    buffer: OpenSharedBuffer,
-    bytes: number,
-    receive: (wanted: number) => Promise<Uint8Array>,
-  ): Promise<number> {
-    const { sampleBytes, blockBytes } = buffer;
-    const total = sampleBytes === 0 ? 0 : wholeSamples(bytes, sampleBytes);
-    if (total > blockBytes) {
-      this.#log.warn({ bytes, blockBytes }, 'a cycle is longer than the block that the client asked for');
-      return -ERRNO.ENOMEM;
-    }
-    if (total === 0) {
-      return 0;
-    }
-    const cycle = new Uint8Array(total);
-    for (let received = 0; received < total; ) {
-      const piece = await receive(Math.min(MAX_PIECE_BYTES, total - received));
-      cycle.set(piece, received);
-      received += piece.byteLength;
-    }
-    return (await this.#result(async () => buffer.repeat(cycle))) ?? total;
   }
 
   async #setBuffersCount(name: string, count: number): Promise<number> {
@@ -488,16 +446,4 @@ function withNewline(bytes: Uint8Array): Uint8Array {
 
 function wholeSamples(bytes: number, sampleBytes: number): number {
   return Math.floor(bytes / sampleBytes) * sampleBytes;
-}
-
-/** Rejects with `ECANCELED` when the signal comes first; the work itself goes on. */
-async function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return await new Promise<T>((resolve, reject) => {
-    const onAbort = (): void => reject(new IioError('ECANCELED', 'the client is gone'));
-    if (signal.aborted) {
-      onAbort();
-    }
-    signal.addEventListener('abort', onAbort);
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

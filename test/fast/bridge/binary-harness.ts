@@ -309,8 +309,8 @@ export class TestBridge {
       buffers: new Buffers(this.claims),
       sharedBuffers: new SharedBuffers({
         claims: this.claims,
-        memory,
-        openSampleIo: (fd) => this.plane.openSampleIo(fd),
+        inputs,
+        outputs: { ...inputs, dataPlane: this.plane },
         demux: config.protocol.demux,
       }),
       timeouts: new ClientTimeouts(),

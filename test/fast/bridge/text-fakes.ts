@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs';
 import {
   ChannelMask,
   type ContextDescription,
@@ -5,16 +6,23 @@ import {
   IioError,
   parseScanFormat,
 } from '@iio-bridge/protocol';
+import { BlockMemory } from '../../../src/bridge/block-memory.js';
 import { BufferClaims } from '../../../src/bridge/buffer-claims.js';
+import { BufferStatistics } from '../../../src/bridge/buffer-statistics.js';
+import { configSchema } from '../../../src/bridge/config.js';
 import type { Logger } from '../../../src/bridge/logger.js';
+import { LossCounters } from '../../../src/bridge/loss-counters.js';
 import { ServedContext } from '../../../src/bridge/served-context.js';
 import { ClientTimeouts } from '../../../src/bridge/text/client-timeouts.js';
-import type { BlockIo } from '../../../src/bridge/text/shared-buffer.js';
+import type { OutputPlayback } from '../../../src/bridge/text/shared-buffer.js';
 import { SharedBuffers } from '../../../src/bridge/text/shared-buffers.js';
 import { type TextLink, TextSession } from '../../../src/bridge/text/text-session.js';
+import type { Written } from '../../../src/dataplane/playback.js';
 import type { Backend, BackendBuffer } from '../../../src/iio/backend.js';
 import type { BufferLengths } from '../../../src/iio/buffer.js';
 import type { AttributeRef } from '../../../src/iio/context.js';
+import type { FileDescriptor } from '../../../src/sys/file-descriptor.js';
+import { pipe, startPlane } from '../dataplane/sockets.js';
 
 const encoder = new TextEncoder();
 
@@ -81,35 +89,27 @@ export class FakeBuffer implements BackendBuffer {
   readonly written: Uint8Array[] = [];
   /** Set to make writes wait, as for a full FIFO. */
   full = false;
-  /** What a read that is pending when the buffer is closed still gets, because it had come already. */
-  crossing: Uint8Array | undefined;
   readonly #onClose: () => void;
-  #produced: Uint8Array = new Uint8Array(0);
-  #readers: { bytes: number; resolve(bytes: Uint8Array): void; reject(error: Error): void }[] = [];
-  #stuck: ((error: Error) => void)[] = [];
-  #failure: Error | undefined;
+  /** What the data plane reads from, of an input, and its other end. */
+  readonly #pipe: readonly [FileDescriptor, FileDescriptor];
+  /** How often it was waited for the end of what is played. */
+  drains = 0;
 
-  constructor(fd: number, mask: ChannelMask, onClose: () => void) {
-    this.fd = fd;
+  constructor(mask: ChannelMask, onClose: () => void) {
+    this.#pipe = pipe();
+    this.fd = this.#pipe[0].fd;
     this.mask = mask;
     this.#onClose = onClose;
   }
 
-  /** The device has sampled. */
+  /** The device has sampled; at most as much at once as a pipe holds. */
   produce(bytes: Uint8Array): void {
-    this.#produced = Buffer.concat([this.#produced, bytes]);
-    this.#serve();
-  }
-
-  /** How many reads wait for the device. */
-  get pendingReads(): number {
-    return this.#readers.length;
+    writeSync(this.#pipe[1].fd, bytes);
   }
 
   /** The device breaks. */
-  fail(code: string): void {
-    this.#failure = new IioError(code, 'the fake device is broken');
-    this.#serve();
+  fail(): void {
+    this.#pipe[1].close();
   }
 
   get writtenBytes(): Uint8Array {
@@ -125,6 +125,9 @@ export class FakeBuffer implements BackendBuffer {
   async close(): Promise<void> {
     this.closed = true;
     this.#onClose();
+    for (const end of this.#pipe) {
+      end.close();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -132,58 +135,87 @@ export class FakeBuffer implements BackendBuffer {
   }
 
   /** Stands in for the data plane's; the members that text sessions use. */
-  sampleIo(): BlockIo {
-    let closed = false;
+  playback(): OutputPlayback {
+    let link: FakeLink | undefined;
+    let blockBytes = 0;
+    let received = new Uint8Array(0);
+    let isRepeating = false;
+    const linkOrThrow = (): FakeLink => {
+      if (link === undefined) {
+        throw new Error('the playback is not connected');
+      }
+      return link;
+    };
+    const write = async (bytes: number, timeoutMs: number): Promise<Written> => {
+      let taken = 0;
+      try {
+        while (taken < bytes) {
+          await this.#room(timeoutMs, linkOrThrow());
+          const piece = await linkOrThrow().read(Math.min(blockBytes, bytes - taken));
+          taken += piece.byteLength;
+          this.written.push(piece);
+        }
+        return { taken };
+      } catch (error) {
+        return error instanceof IioError ? { taken, failure: error } : Promise.reject(error);
+      }
+    };
     return {
-      read: (bytes) =>
-        new Promise((resolve, reject) => {
-          this.#readers.push({ bytes, resolve, reject });
-          this.#serve();
-        }),
-      write: async (bytes, timeoutMs) => {
-        if (this.full) {
-          await new Promise<void>((_resolve, reject) => {
-            this.#stuck.push(reject);
-            if (timeoutMs > 0) {
-              setTimeout(() => reject(new IioError('ETIMEDOUT', 'the fake FIFO is full')), timeoutMs);
-            }
-          });
-        }
-        // A cycle is written for ever: leave the event loop a turn.
-        await new Promise((resolve) => setImmediate(resolve));
-        if (closed) {
-          throw new IioError('EBADF', 'closed');
-        }
-        this.written.push(bytes.slice());
+      connect: async (to) => {
+        link = to instanceof FakeLink ? to : undefined;
       },
-      close: () => {
-        closed = true;
-        if (this.crossing !== undefined) {
-          this.#readers.shift()?.resolve(this.crossing);
-        }
-        for (const reader of this.#readers.splice(0)) {
-          reader.reject(new IioError('EBADF', 'closed'));
-        }
-        for (const reject of this.#stuck.splice(0)) {
-          reject(new IioError('EBADF', 'closed'));
-        }
+      createBlock: async (_index, _clientId, _dmabuf, size) => {
+        blockBytes = size;
+      },
+      start: async () => undefined,
+      stop: async () => {
+        isRepeating = false;
+      },
+      write,
+      drain: async () => {
+        this.drains++;
+      },
+      receive: async (_index, bytes) => {
+        received = new Uint8Array(await linkOrThrow().read(bytes));
+      },
+      repeat: async () => {
+        isRepeating = true;
+        const play = async (): Promise<void> => {
+          while (isRepeating) {
+            this.written.push(received);
+            // A cycle is played for ever: leave the event loop a turn.
+            await new Promise((resolve) => setImmediate(resolve));
+          }
+        };
+        void play();
+      },
+      path: async () => ({ source: 'tcp', sink: 'iio-write' }),
+      statistics: async () => ({
+        blocks: this.written.length,
+        bytes: this.writtenBytes.byteLength,
+        sinkErrors: 0,
+        timeouts: 0,
+        underruns: 0,
+        underrunNs: 0,
+        unplayedSets: 0,
+      }),
+      close: async () => {
+        isRepeating = false;
       },
     };
   }
 
-  #serve(): void {
-    for (let first = this.#readers[0]; first !== undefined; first = this.#readers[0]) {
-      if (this.#failure !== undefined) {
-        this.#readers.shift();
-        first.reject(this.#failure);
-      } else if (this.#produced.byteLength >= first.bytes) {
-        this.#readers.shift();
-        first.resolve(this.#produced.slice(0, first.bytes));
-        this.#produced = this.#produced.slice(first.bytes);
-      } else {
-        return;
-      }
+  /** Waits until the device takes a block. */
+  async #room(timeoutMs: number, link: FakeLink): Promise<void> {
+    if (!this.full) {
+      return;
     }
+    await new Promise<void>((_resolve, reject) => {
+      void link.whenEnded.then(() => reject(new IioError('ESHUTDOWN', 'the link is down')));
+      if (timeoutMs > 0) {
+        setTimeout(() => reject(new IioError('ETIMEDOUT', 'the fake FIFO is full')), timeoutMs);
+      }
+    });
   }
 }
 
@@ -257,9 +289,7 @@ export class FakeBackend implements Backend {
       throw new IioError('EINVAL', 'no channel');
     }
     const positions = new Set([...mask.positions(), ...this.coupled]);
-    const opened = new FakeBuffer(100 + this.buffers.length, ChannelMask.of(mask.channelCount, positions), () =>
-      this.#running.delete(device),
-    );
+    const opened = new FakeBuffer(ChannelMask.of(mask.channelCount, positions), () => this.#running.delete(device));
     this.#running.add(device);
     this.buffers.push(opened);
     return opened;
@@ -433,30 +463,31 @@ export class TextBench {
   readonly log = new FakeLog();
   readonly context = new ServedContext(this.backend);
   readonly timeouts = new ClientTimeouts();
-  /** Bytes of blocks in use. */
-  blockBytes = 0;
+  readonly plane = startPlane();
+  readonly memory: BlockMemory;
   readonly shared: SharedBuffers;
 
   constructor(options: { readonly demux?: boolean } = {}) {
+    const config = configSchema.parse({ stream: { mode: 'copy' }, limits: { blockBytes: 1024 * 1024 } });
+    this.memory = new BlockMemory(config, undefined);
+    const environment = {
+      memory: this.memory,
+      statistics: new BufferStatistics(),
+      lossCounters: new LossCounters([]),
+    };
     this.shared = new SharedBuffers({
       claims: this.claims,
-      openSampleIo: (fd) => {
-        const buffer = this.backend.buffers.find((candidate) => candidate.fd === fd);
-        if (buffer === undefined) {
-          throw new Error(`no buffer has descriptor ${fd}`);
-        }
-        return buffer.sampleIo();
-      },
-      memory: {
-        maxBlocks: 256,
-        take: (bytes) => {
-          if (bytes > 1024 * 1024) {
-            throw new IioError('EINVAL', 'above the limit');
-          }
-          this.blockBytes += bytes;
-        },
-        give: (bytes) => {
-          this.blockBytes -= bytes;
+      inputs: { ...environment, dataPlane: this.plane },
+      outputs: {
+        ...environment,
+        dataPlane: {
+          createPlayback: async (fd) => {
+            const buffer = this.backend.buffers.find((candidate) => !candidate.closed && candidate.fd === fd);
+            if (buffer === undefined) {
+              throw new Error(`no buffer has descriptor ${fd}`);
+            }
+            return buffer.playback();
+          },
         },
       },
       demux: options.demux ?? false,

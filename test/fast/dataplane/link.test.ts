@@ -44,7 +44,13 @@ async function answer(peer: PeerSocket): Promise<{ clientId: number; code: numbe
 
 /** A capture whose one reader's requests are what is captured, as far as these tests use it. */
 async function openRequested(plane: DataPlane, link: Link, fd: number, options: BlockReaderOptions) {
-  const capture = await plane.createCapture(fd, { byRead: true, setBytes: 1, flows: false, policy: 'drop-newest' });
+  const capture = await plane.createCapture(fd, {
+    byRead: true,
+    setBytes: 1,
+    flows: false,
+    onDemand: true,
+    policy: 'drop-newest',
+  });
   const reader = await capture.openBlockReader(link, options);
   await reader.activate();
   return {
