@@ -63,7 +63,9 @@ export class FrameLink {
   async receive(bytes: number): Promise<Uint8Array> {
     while (this.#length < bytes) {
       const buffer = new Uint8Array(this.#link.packetSize);
-      const { length } = await this.#link.read(buffer).done;
+      const length = await new Promise<number>((resolve, reject) => {
+        this.#link.read(buffer, { onRead: resolve, onReadFailed: reject });
+      });
       this.#received.push(buffer.subarray(0, length));
       this.#length += length;
     }
