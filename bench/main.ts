@@ -22,6 +22,7 @@ interface Options {
   readonly only?: Direction;
   readonly chain?: readonly Chain[];
   readonly blockSize?: number;
+  readonly mib?: number;
   readonly repetitions?: number;
   readonly quick?: boolean;
   readonly json?: boolean;
@@ -40,9 +41,14 @@ const QUICK_LATENCY_BLOCKS = 50;
 const REPETITIONS = 3;
 const GUEST_MEMORY_MIB = 1024;
 
-function configurations({ quick = false, only, chain, blockSize: onlySize }: Options): Configuration[] {
+function runBytes({ mib, quick = false }: Options): number {
+  return mib !== undefined ? mib * MIB : quick ? QUICK_TOTAL_BYTES : TOTAL_BYTES;
+}
+
+function configurations(options: Options): Configuration[] {
+  const { quick = false, only, chain, blockSize: onlySize } = options;
   const sizes = onlySize !== undefined ? [onlySize] : quick ? QUICK_BLOCK_SIZES : BLOCK_SIZES;
-  const totalBytes = quick ? QUICK_TOTAL_BYTES : TOTAL_BYTES;
+  const totalBytes = runBytes(options);
   return DIRECTIONS.filter((direction) => only === undefined || direction === only).flatMap((direction) =>
     sizes.flatMap((size) =>
       CHAINS.filter((one) => chain === undefined || chain.includes(one)).map((one) => ({
@@ -108,6 +114,7 @@ const program = new Command('npm run bench --')
   .addOption(new Option('--only <direction>', 'from ADCs or to DACs').choices(DIRECTIONS))
   .addOption(new Option('--chain <name...>', 'these chains').choices(CHAINS))
   .option('--block-size <bytes>', 'this block size, such as 64k or 1M', blockSize)
+  .option('--mib <n>', 'MiB per run, of which copies move a quarter', count)
   .option('--repetitions <n>', `runs per figure, whose median counts (default: ${REPETITIONS}, with --quick 1)`, count)
   .option('--quick', 'fewer block sizes and less data: a look, not a measurement')
   .option('--json', 'print one JSON object instead of tables');
@@ -122,7 +129,7 @@ try {
     const measured = await measureMachine(kind, options);
     results.push(...measured);
     if (options.json !== true) {
-      const total = sizeText(options.quick === true ? QUICK_TOTAL_BYTES : TOTAL_BYTES);
+      const total = sizeText(runBytes(options));
       process.stdout.write(
         `\n${kind}: ${total} per run (copies: a quarter), ${BLOCKS} blocks, sparse converters\n\n` +
           `${formatResults(measured)}\n\n${formatTargets(measured)}\n`,

@@ -1,9 +1,9 @@
 // Our client as a program with the options and the report of the C programs of bench/baseline: reads a stream, or plays one.
 import { parseArgs } from 'node:util';
-import { Context, IioError } from '@iio-bridge/host-client';
+import { Context, type Device } from '@iio-bridge/host-client';
 import { processCpuSeconds } from './clocks.js';
 import type { StreamReport } from './configuration.js';
-import { COUNTER_SET_BYTES, CounterChecker } from './counter.js';
+import { COUNTER_SET_BYTES, CounterChecker, fillSparse } from './counter.js';
 import { MemoryMeter } from './memory.js';
 import { TIMESTAMPED_SET_BYTES, TimestampChecker } from './timestamps.js';
 
@@ -24,6 +24,7 @@ const { values } = parseArgs({
 
 const blockBytes = Number(values['block-size']);
 const totalBytes = Number(values.total);
+const blocks = Number(values.blocks);
 const rate = values.rate === undefined ? undefined : Number(values.rate);
 const channelMask = Number(values['channel-mask']);
 
@@ -40,61 +41,98 @@ function ownCpuSeconds(): number {
   return (user + system) / 1e6;
 }
 
-async function capture(): Promise<StreamReport> {
-  const checker = rate === undefined ? new CounterChecker('sparse') : new TimestampChecker(rate);
-  await using context = await Context.open(values.uri, { timeoutMs: TIMEOUT_MS });
-  const device = context.device(values.device);
+/** Which channels, how large a block, and how many of them. */
+function streamOptions(device: Device) {
   const channels = device.channels.filter(({ description: { scanElement } }) =>
     scanElement === undefined ? false : ((channelMask >> scanElement.index) & 1) === 1,
   );
-  await using stream = await device.createRxStream({
-    channels,
-    samplesPerBlock: blockBytes / (rate === undefined ? COUNTER_SET_BYTES : TIMESTAMPED_SET_BYTES),
-    blocks: Number(values.blocks),
-  });
-  const cpuBefore = ownCpuSeconds();
-  const serverCpuBefore = serverCpuSeconds();
-  const memory = values.heap ? new MemoryMeter() : undefined;
-  let bytes = 0;
-  let startedAt = 0;
+  const setBytes = rate === undefined ? COUNTER_SET_BYTES : TIMESTAMPED_SET_BYTES;
+  return { channels, blocks, samplesPerBlock: blockBytes / setBytes };
+}
+
+/** Rate and CPU time of what a stream moves. */
+class Meter {
+  readonly #cpuBefore = ownCpuSeconds();
+  readonly #serverCpuBefore = serverCpuSeconds();
+  readonly #memory = values.heap ? new MemoryMeter() : undefined;
+  #startedAt = 0;
+  #bytes = 0;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** A block has come, or gone. The first one only starts the clock. */
+  count(): void {
+    this.#bytes += blockBytes;
+    this.#memory?.note();
+    if (this.#startedAt === 0) {
+      this.#startedAt = performance.now();
+    }
+  }
+
+  async end(): Promise<Omit<StreamReport, 'mismatches'>> {
+    const seconds = (performance.now() - this.#startedAt) / 1000;
+    return {
+      bytes: this.#bytes,
+      seconds,
+      mbPerSecond: (this.#bytes - blockBytes) / seconds / 1e6,
+      clientCpuSeconds: ownCpuSeconds() - this.#cpuBefore,
+      serverCpuSeconds: serverCpuSeconds() - this.#serverCpuBefore,
+      ...(this.#memory === undefined ? {} : { memory: await this.#memory.end() }),
+    };
+  }
+}
+
+async function capture(device: Device): Promise<StreamReport> {
+  await using stream = await device.createRxStream({ ...streamOptions(device), metadata: false });
+  const meter = new Meter();
+  const checker = rate === undefined ? new CounterChecker('sparse') : new TimestampChecker(rate);
   for await (const block of stream) {
     checker.check(block.bytes);
-    bytes += block.bytes.byteLength;
     block.release();
-    memory?.note();
-    if (startedAt === 0) {
-      startedAt = performance.now();
-    }
-    if (bytes >= totalBytes) {
+    meter.count();
+    if (meter.bytes >= totalBytes) {
       break;
     }
   }
-  const seconds = (performance.now() - startedAt) / 1000;
-  return {
-    bytes,
-    seconds,
-    mbPerSecond: (bytes - blockBytes) / seconds / 1e6,
-    clientCpuSeconds: ownCpuSeconds() - cpuBefore,
-    serverCpuSeconds: serverCpuSeconds() - serverCpuBefore,
-    ...(memory === undefined ? {} : { memory: await memory.end() }),
-    ...(checker instanceof TimestampChecker
-      ? {
-          mismatches: 0,
-          latency: checker.latency,
-          loss: {
-            reports: 0,
-            reportedSets: 0,
-            unreportedSets: checker.lostSets,
-            producedSets: bytes / TIMESTAMPED_SET_BYTES + checker.lostSets,
-          },
-        }
-      : { mismatches: checker.mismatches + checker.gaps }),
-  };
+  const report = await meter.end();
+  if (checker instanceof CounterChecker) {
+    return { ...report, mismatches: checker.mismatches + checker.gaps };
+  }
+  const { latency, lostSets } = checker;
+  const producedSets = report.bytes / TIMESTAMPED_SET_BYTES + lostSets;
+  const loss = { reports: 0, reportedSets: 0, unreportedSets: lostSets, producedSets };
+  return { ...report, mismatches: 0, latency, loss };
 }
 
-if (values.playback) {
-  throw new IioError('ENOSYS', 'The client has no streams to outputs');
+/** The DAC checks what it plays. */
+async function play(device: Device): Promise<StreamReport> {
+  await using stream = await device.createTxStream({ ...streamOptions(device), metadata: false });
+  const meter = new Meter();
+  let filled = 0;
+  for await (const block of stream) {
+    // Blocks come back empty: that more are handed out than can be on their way shows that earlier ones were taken.
+    if (filled >= blocks * blockBytes) {
+      meter.count();
+    }
+    if (filled >= totalBytes) {
+      block.release();
+      break;
+    }
+    fillSparse(block.bytes, filled);
+    filled += blockBytes;
+    block.send();
+  }
+  await stream.flush();
+  while (meter.bytes < totalBytes) {
+    meter.count();
+  }
+  return { ...(await meter.end()), mismatches: 0 };
 }
-const report = await capture();
+
+await using context = await Context.open(values.uri, { timeoutMs: TIMEOUT_MS });
+const device = context.device(values.device);
+const report = values.playback ? await play(device) : await capture(device);
 process.stdout.write(`${JSON.stringify(report)}\n`);
 process.exitCode = report.mismatches > 0 ? 1 : 0;
