@@ -84,9 +84,9 @@ class Interface:
 
 
 def execute(interface, words, line):
-    command, numbers = words[0], [int(word, 0) for word in words[1:] if command == "control"]
+    command = words[0]
     if command == "control":
-        interface.control(*numbers)
+        interface.control(*(int(word, 0) for word in words[1:]))
     elif command == "reset":
         interface.control(VENDOR_TO_INTERFACE, RESET_PIPES, 0)
     elif command == "open":
