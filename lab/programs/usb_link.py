@@ -25,7 +25,7 @@ CONTROL = 0xC0185500
 BULK = 0xC0185502
 CLAIM = 0x8004550F
 
-TIMEOUT_MS = 5000
+TIMEOUT_MS = 30000
 ENDPOINT, INTERFACE = 5, 4
 RESET_PIPES, OPEN_PIPE, CLOSE_PIPE = 0, 1, 2
 VENDOR_TO_INTERFACE = 0x41
@@ -71,7 +71,8 @@ class Interface:
 
     def bulk(self, endpoint, buffer):
         transfer = struct.pack("=IIIxxxxQ", endpoint, len(buffer), TIMEOUT_MS, ctypes.addressof(buffer))
-        return fcntl.ioctl(self.fd, BULK, transfer)
+        # Only with an argument that can change does the call return the number of bytes.
+        return fcntl.ioctl(self.fd, BULK, bytearray(transfer))
 
     def send(self, pipe, data):
         buffer = ctypes.create_string_buffer(data, len(data))
@@ -84,9 +85,9 @@ class Interface:
 
 
 def execute(interface, words, line):
-    command, numbers = words[0], [int(word, 0) for word in words[1:] if command == "control"]
+    command = words[0]
     if command == "control":
-        interface.control(*numbers)
+        interface.control(*(int(word, 0) for word in words[1:]))
     elif command == "reset":
         interface.control(VENDOR_TO_INTERFACE, RESET_PIPES, 0)
     elif command == "open":

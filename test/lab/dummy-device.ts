@@ -1,6 +1,5 @@
-import { onTestFinished } from 'vitest';
 import type { Machine } from '../../lab/machine.js';
-import { loadModules, type ModuleSpec } from '../../lab/modules.js';
+import type { ModuleSpec } from '../../lab/modules.js';
 
 export const DUMMY = 'lab-dummy';
 /** A timer that can drive it. */
@@ -31,14 +30,10 @@ export async function createTimer(machine: Machine): Promise<void> {
   await machine.output(`mkdir ${CONFIG}/triggers/hrtimer/${TIMER}`);
 }
 
-/** Both, until the end of the test. */
-export async function useDummy(machine: Machine): Promise<string> {
-  await loadModules(machine, DUMMY_MODULES);
-  const directory = await createDummy(machine);
-  await createTimer(machine);
-  onTestFinished(async () => {
-    await removeDummy(machine);
-    await machine.output(`rmdir ${CONFIG}/triggers/hrtimer/${TIMER}; rmmod iio_dummy iio_dummy_evgen`);
-  });
-  return directory;
+/** Whatever is left of them, and the modules. */
+export async function removeAllDummies(machine: Machine): Promise<void> {
+  await machine.output(
+    `for left in ${CONFIG}/devices/dummy/* ${CONFIG}/triggers/hrtimer/*; do [ ! -d $left ] || rmdir $left; done
+    rmmod iio_dummy iio_dummy_evgen`,
+  );
 }

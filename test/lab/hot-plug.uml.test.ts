@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { loadModules, unloadModules } from '../../lab/modules.js';
 import { ADC, prepareConverters, SG_MODULES, startStream, useBridge } from './bridge.js';
-import { createDummy, DUMMY_MODULES, removeDummy } from './dummy-device.js';
+import { createDummy, createTimer, DUMMY_MODULES, removeAllDummies, removeDummy, TIMER } from './dummy-device.js';
 import { outputOf } from './libiio-tools.js';
 import { useMachine } from './support.js';
 import { UsbLink } from './usb-link.js';
@@ -56,9 +56,9 @@ test('devices that come and go are those of new clients, and no stream is distur
 test('a client keeps the context that it was given: what has gone is refused, what is left is not renumbered', async () => {
   const { machine } = lab;
   await loadModules(machine, DUMMY_MODULES);
+  onTestFinished(() => removeAllDummies(machine));
   await createDummy(machine, 'first');
   await createDummy(machine, 'second');
-  onTestFinished(() => unloadModules(machine, ['iio_dummy', 'iio_dummy_evgen']));
 
   const link = await UsbLink.claim(machine);
   await link.ask('reset');
@@ -77,14 +77,13 @@ test('a client keeps the context that it was given: what has gone is refused, wh
 test('a device that goes while it streams ends that stream alone', async () => {
   const { machine } = lab;
   await loadModules(machine, DUMMY_MODULES);
+  onTestFinished(() => removeAllDummies(machine));
   await createDummy(machine, 'leaving');
-  await machine.output('mkdir /sys/kernel/config/iio/triggers/hrtimer/ticks');
-  const reading = await machine.spawn(`exec iio_readdev -u ${TCP} -t ticks -b 16 leaving accel_x >/tmp/leaving`);
+  await createTimer(machine);
+  const reading = await machine.spawn(`exec iio_readdev -u ${TCP} -t ${TIMER} -b 16 leaving accel_x >/tmp/leaving`);
   onTestFinished(() => reading[Symbol.asyncDispose]());
   await machine.output('until [ -s /tmp/leaving ]; do sleep 0.05; done');
   await removeDummy(machine, 'leaving');
   expect((await reading.exited).code).not.toBe(0);
-  await machine.output('rmdir /sys/kernel/config/iio/triggers/hrtimer/ticks');
-  await unloadModules(machine, ['iio_dummy', 'iio_dummy_evgen']);
   expect(await outputOf(machine, `iio_attr -u ${TCP} -d ${ADC} test_signal`)).toBe('counter\n');
 });
