@@ -89,11 +89,10 @@ export class TxBuffer implements OpenBuffer {
       try {
         dmabuf = this.#options.memory.allocate(size);
         await this.#playback.createBlock(index, clientId, dmabuf, size);
+        await this.#accept(index);
         this.#blocks.set(index, clientId);
-        await this.#notePath();
       } catch (error) {
         this.#sizes.remove(index);
-        this.#blocks.delete(index);
         dmabuf?.close();
         throw error;
       }
@@ -117,9 +116,6 @@ export class TxBuffer implements OpenBuffer {
       const { smallest, largest } = this.#sizes;
       if (this.#path === undefined || smallest === undefined || largest === undefined) {
         throw new IioError('EINVAL', `${this.#name} cannot be enabled without blocks`);
-      }
-      if (this.#options.memory.requiresZeroCopy) {
-        assertZeroCopy(this.#path, this.#name);
       }
       await this.#buffer.enable(this.#lengths(smallest, largest, this.#path));
     });
@@ -232,8 +228,17 @@ export class TxBuffer implements OpenBuffer {
     return { length: samples * WRITE_FIFO_BLOCKS, watermark: Math.max(1, samples >> 1) };
   }
 
-  async #notePath(): Promise<void> {
+  /** Notes how the samples travel. @throws {IioError} `EOPNOTSUPP` where the configuration refuses it: the block is freed. */
+  async #accept(index: number): Promise<void> {
     const path = playPath(await this.#playback.path(), this.#options.memory);
+    if (this.#options.memory.requiresZeroCopy) {
+      try {
+        assertZeroCopy(path, this.#name);
+      } catch (error) {
+        await this.#playback.freeBlock(index);
+        throw error;
+      }
+    }
     if (this.#path?.mode !== path.mode) {
       this.#options.log.info({ direction: 'out', ...path }, 'stream open');
     }
