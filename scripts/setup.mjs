@@ -17,12 +17,12 @@ const TARGETS = {
   native: { machines: [], packages: ['doctest-dev'] },
   // And libiio's own programs and its Python binding, which the tests run against the bridge, and its server, to which the
   // bridge is compared.
-  all: { machines: ['uml', 'qemu'], packages: ['doctest-dev', 'libiio-utils', 'python3-libiio', 'iiod'] },
+  all: { machines: ['uml', 'qemu'], packages: ['doctest-dev', 'libiio-utils', 'libiio-dev', 'python3-libiio', 'iiod'] },
   debug: { machines: ['qemu-debug'], packages: [] },
 };
 
 /** For the addon (node-gyp) and the C programs of the benchmark. `libudev1` is what npm's `usb` binary links to. */
-const BUILD_PACKAGES = ['g++', 'make', 'python3', 'libudev1', 'libusb-1.0-0-dev', 'libiio-dev'];
+const BUILD_PACKAGES = ['g++', 'make', 'python3', 'libudev1', 'libusb-1.0-0-dev'];
 const BUILD_COMMANDS = ['g++', 'make', 'python3'];
 
 class SetupError extends Error {}
