@@ -62,6 +62,16 @@ export function withCaptureOptions(command: Command, verb: string): Command {
     .addOption(bridgeOption('--share', 'join those who stream from the device already'));
 }
 
+/** Whether channels in pairs are one complex signal. */
+export function quadratureOption(): Option {
+  return new Option(
+    '--quadrature <how>',
+    'channels in pairs are I and Q of complex samples; auto: if their names say so',
+  )
+    .choices(['auto', 'pairs', 'none'])
+    .default('auto');
+}
+
 function bridgeOption(flags: string, description: string): Option {
   return new Option(flags, description).helpGroup('With iio-bridge:');
 }

@@ -1,17 +1,8 @@
 import { IioError } from '@iio-bridge/protocol';
 import type { Command } from 'commander';
 import type { Interruption } from './interruption.js';
-import {
-  collect,
-  deviceForStream,
-  openContext,
-  type StreamCommandOptions,
-  timeoutOf,
-  warn,
-  withStreamOptions,
-} from './options.js';
-import { print, toJson } from './output.js';
-import { formatPlayback, playBack } from './playback.js';
+import { collect, deviceForStream, openContext, warn, withStreamOptions } from './options.js';
+import { type PlaybackCommandOptions, runPlayback } from './playback.js';
 import { samplingFrequency } from './sampling.js';
 import { expectedLayout } from './selection.js';
 import { datasetOf, openRecordings, type Recording, requireSameFormat } from './sigmf/recording-reader.js';
@@ -19,9 +10,8 @@ import { datasetOf, openRecordings, type Recording, requireSameFormat } from './
 /** What is read from a dataset at a time, rounded to whole sample sets. */
 const CHUNK_BYTES = 1024 * 1024;
 
-interface PlayCommandOptions extends StreamCommandOptions {
+interface PlayCommandOptions extends PlaybackCommandOptions {
   readonly input: readonly string[];
-  readonly cyclic?: true;
 }
 
 export function addPlayCommand(program: Command, interruption: Interruption): void {
@@ -50,21 +40,11 @@ async function runPlay(
     requireSameFormat(recording, layout, device.name ?? device.id);
   }
   compareRates(recordings, await samplingFrequency(device, layout), device.name ?? device.id);
-  const summary = await playBack(device, datasets(recordings, interruption.signal), {
+  await runPlayback(device, datasets(recordings, interruption.signal), options, {
     channels,
     layout,
-    samplesPerBlock: options.bufferSize,
-    blocks: options.blocks,
-    samples: options.samples || Number.POSITIVE_INFINITY,
-    cyclic: options.cyclic === true,
-    timeoutMs: timeoutOf(options),
     signal: interruption.signal,
   });
-  if (options.json === true) {
-    await print(toJson(summary));
-  } else {
-    process.stderr.write(formatPlayback(summary));
-  }
 }
 
 /** Another rate is no error: it may be what is wanted. But the user should know. */

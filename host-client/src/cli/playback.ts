@@ -1,12 +1,17 @@
 import { IioError, type SampleLayout } from '@iio-bridge/protocol';
 import type { Device, TxStatistics } from '../index.js';
-import { megabytes, showProgress } from './output.js';
+import { type StreamCommandOptions, timeoutOf } from './options.js';
+import { megabytes, print, showProgress, toJson } from './output.js';
 import { channelIds } from './selection.js';
 
 /** A cyclic block is one piece of memory here, on the server, and for the hardware. */
 const MAX_CYCLIC_BYTES = 256 * 1024 * 1024;
 
-export interface PlaybackOptions {
+export interface PlaybackCommandOptions extends StreamCommandOptions {
+  readonly cyclic?: true;
+}
+
+interface PlaybackOptions {
   readonly channels: readonly string[];
   /** What {@link channels} should make; a sample set of the input. */
   readonly layout: SampleLayout;
@@ -21,7 +26,7 @@ export interface PlaybackOptions {
 }
 
 /** What `write` and `play` did; the form that `--json` prints. */
-export interface PlaybackSummary {
+interface PlaybackSummary {
   readonly device: string;
   readonly channels: readonly string[];
   readonly sampleBytes: number;
@@ -34,11 +39,33 @@ export interface PlaybackSummary {
   readonly unplayedSamples: number | null;
 }
 
+/** Plays `input`, as the command line says, and tells how it was. `channels`: none for all; `layout` is what they make. */
+export async function runPlayback(
+  device: Device,
+  input: AsyncIterable<Uint8Array>,
+  options: PlaybackCommandOptions,
+  what: Pick<PlaybackOptions, 'channels' | 'layout' | 'signal'>,
+): Promise<void> {
+  const summary = await playBack(device, input, {
+    ...what,
+    samplesPerBlock: options.bufferSize,
+    blocks: options.blocks,
+    samples: options.samples || Number.POSITIVE_INFINITY,
+    cyclic: options.cyclic === true,
+    timeoutMs: timeoutOf(options),
+  });
+  if (options.json === true) {
+    await print(toJson(summary));
+  } else {
+    process.stderr.write(formatPlayback(summary));
+  }
+}
+
 /**
  * Plays `input`, which has whole sample sets when it is at its end, and waits until the hardware has taken all of it.
  * @throws IioError `EINVAL` if there is nothing to play, or a part of a sample set is left over
  */
-export async function playBack(
+async function playBack(
   device: Device,
   input: AsyncIterable<Uint8Array>,
   options: PlaybackOptions,
@@ -59,7 +86,7 @@ export async function playBack(
   };
 }
 
-export function formatPlayback(summary: PlaybackSummary): string {
+function formatPlayback(summary: PlaybackSummary): string {
   const { samplesWritten, sampleBytes, cyclic, seconds, channels, underruns, unplayedSamples } = summary;
   const loss =
     underruns === null || underruns === 0 ? '' : `; ${underruns} underruns, ${unplayedSamples} samples unplayed`;

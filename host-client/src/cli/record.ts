@@ -1,5 +1,5 @@
 import { formatScanFormat, type SampleLayout } from '@iio-bridge/protocol';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import type { Context, Device, RxStream } from '../index.js';
 import { gapBefore, startOf } from './block-facts.js';
 import type { Interruption } from './interruption.js';
@@ -10,6 +10,7 @@ import {
   deviceForStream,
   openContext,
   positiveReal,
+  quadratureOption,
   usageError,
   warn,
   withCaptureOptions,
@@ -17,8 +18,9 @@ import {
 import { megabytes, print, showProgress, toJson } from './output.js';
 import { type StreamFacts, streamFacts } from './sampling.js';
 import { channelIds, expectedLayout, streamChannels } from './selection.js';
+import type { Quadrature } from './sigmf/datatype.js';
 import { EXTENSION_VERSION, SIGMF_VERSION } from './sigmf/metadata.js';
-import { type Quadrature, type RecordingFormat, recordingFormat } from './sigmf/recording-format.js';
+import { type RecordingFormat, recordingFormat } from './sigmf/recording-format.js';
 import { RecordingWriter, recordingPath } from './sigmf/recording-writer.js';
 import type { Metadata } from './sigmf/schema.js';
 import { VERSION } from './version.js';
@@ -68,11 +70,7 @@ export function addRecordCommand(program: Command, interruption: Interruption): 
     .option('--split-time <seconds>', 'the same by the time that a dataset covers', positiveReal)
     .option('--rate <hertz>', 'sampling rate, where the device does not tell it', positiveReal)
     .option('--frequency <hertz>', 'centre frequency that the samples were mixed down from', positiveReal)
-    .addOption(
-      new Option('--quadrature <how>', 'record channels in pairs as complex samples (I, Q)')
-        .choices(['auto', 'pairs', 'none'])
-        .default('auto'),
-    )
+    .addOption(quadratureOption())
     .option('--author <text>', 'for the metadata')
     .option('--description <text>', 'for the metadata')
     .option('--force', 'write over a recording of that name')

@@ -2,8 +2,6 @@ import type { IioError } from '@iio-bridge/protocol';
 
 /** What an errno means that came from the server without a word. */
 const SERVER_ERRNOS: Readonly<Record<string, string>> = {
-  EACCES: 'the server does not allow that on this kind of link; the permissions of iio-bridge are in its --config-file',
-  EPERM: 'the server does not allow that on this kind of link; the permissions of iio-bridge are in its --config-file',
   EINVAL: 'the driver does not take this value or setting; attributes that end with _available tell what it takes',
   ERANGE: 'the driver does not take this value; attributes that end with _available tell what it takes',
   EBUSY: 'another program uses the device, such as a capture that goes on; end that first',
@@ -16,6 +14,8 @@ const SERVER_ERRNOS: Readonly<Record<string, string>> = {
   ENOSYS: 'the server is too old for that, or the device has no such function',
 };
 
+const PERMISSIONS = 'what clients may do is in the configuration of iio-bridge (permissions, --config-file)';
+
 /** What to do where the library cannot know that there is a program around it. */
 const ADVICE: Readonly<Record<string, string>> = {
   NO_CONTEXT: "'iio-client scan' lists what there is, and -u names a context",
@@ -24,5 +24,9 @@ const ADVICE: Readonly<Record<string, string>> = {
 };
 
 export function remedyFor({ code, message }: IioError): string | undefined {
+  if (code === 'EACCES' || code === 'EPERM') {
+    // On this side of the link it is the permission to open the device, and the message has the rule that gives it.
+    return message.includes('udev') ? undefined : PERMISSIONS;
+  }
   return message.endsWith(`: ${code}`) ? SERVER_ERRNOS[code] : ADVICE[code];
 }

@@ -9,6 +9,7 @@ import {
   deviceForStream,
   openContext,
   positiveNumber,
+  quadratureOption,
   withCaptureOptions,
 } from './options.js';
 import { print, toJsonLine } from './output.js';
@@ -17,7 +18,7 @@ import { toneOf, type WatchedInput, type WatchedSource, WatchModel } from './plo
 import { ansiPaint, plainPaint, renderWatch, type WatchView } from './plot/watch-screen.js';
 import { type StreamFacts, streamFacts, unitOf } from './sampling.js';
 import { bufferOf, expectedLayout, streamChannels } from './selection.js';
-import { areQuadraturePairs } from './sigmf/datatype.js';
+import { isQuadrature, type Quadrature } from './sigmf/datatype.js';
 
 const SCREEN_INTERVAL_MS = 100;
 const LINE_INTERVAL_MS = 1000;
@@ -30,7 +31,7 @@ const MAX_CHANNELS = 6;
 interface WatchCommandOptions extends CaptureCommandOptions {
   readonly interval?: number;
   readonly fftSize: number;
-  readonly quadrature?: true;
+  readonly quadrature: Quadrature;
 }
 
 export function addWatchCommand(program: Command, interruption: Interruption): void {
@@ -40,7 +41,7 @@ export function addWatchCommand(program: Command, interruption: Interruption): v
     .argument('[channel...]', `ids, names or labels; default: the first ${MAX_CHANNELS} that are no time stamps`)
     .option('--interval <ms>', `between pictures, ${SCREEN_INTERVAL_MS}; or lines, ${LINE_INTERVAL_MS}`, positiveNumber)
     .option('--fft-size <samples>', 'a power of two', powerOfTwo, DEFAULT_SPECTRUM_SIZE)
-    .option('--quadrature', 'the first two channels are I and Q (found by itself if their names say so)')
+    .addOption(quadratureOption())
     .action((device: string, channels: string[], options: WatchCommandOptions) =>
       runWatch(device, channels, options, interruption),
     );
@@ -126,7 +127,7 @@ function sourceOf(
     uri,
     device: device.name ?? device.id,
     channels,
-    complex: channels.length >= 2 && (quadrature === true || areQuadraturePairs(layout)),
+    complex: channels.length >= 2 && isQuadrature(layout, quadrature),
     setBytes: layout.bytes,
     sampleRate: rate,
   };

@@ -3,21 +3,12 @@ import { addAbortSignal } from 'node:stream';
 import type { Command } from 'commander';
 import { fileError } from './files.js';
 import type { Interruption } from './interruption.js';
-import {
-  deviceForStream,
-  openContext,
-  type StreamCommandOptions,
-  timeoutOf,
-  usageError,
-  withStreamOptions,
-} from './options.js';
-import { print, toJson } from './output.js';
-import { formatPlayback, playBack } from './playback.js';
+import { deviceForStream, openContext, usageError, withStreamOptions } from './options.js';
+import { type PlaybackCommandOptions, runPlayback } from './playback.js';
 import { expectedLayout } from './selection.js';
 
-interface WriteCommandOptions extends StreamCommandOptions {
+interface WriteCommandOptions extends PlaybackCommandOptions {
   readonly input?: string;
-  readonly cyclic?: true;
 }
 
 export function addWriteCommand(program: Command, interruption: Interruption): void {
@@ -43,21 +34,11 @@ async function runWrite(
   }
   await using context = await openContext(options, interruption);
   const device = await deviceForStream(context, name, options);
-  const summary = await playBack(device, input(options, interruption.signal), {
+  await runPlayback(device, input(options, interruption.signal), options, {
     channels,
     layout: expectedLayout(device, 'out', channels),
-    samplesPerBlock: options.bufferSize,
-    blocks: options.blocks,
-    samples: options.samples || Number.POSITIVE_INFINITY,
-    cyclic: options.cyclic === true,
-    timeoutMs: timeoutOf(options),
     signal: interruption.signal,
   });
-  if (options.json === true) {
-    await print(toJson(summary));
-  } else {
-    process.stderr.write(formatPlayback(summary));
-  }
 }
 
 async function* input({ input: path }: WriteCommandOptions, signal: AbortSignal): AsyncGenerator<Uint8Array> {

@@ -70,7 +70,9 @@ describe('iio-client', { timeout: PROCESS_TIMEOUT_MS }, () => {
 
   it('says how to be allowed what a server forbids', async () => {
     const { code, stderr } = await run('reg', '-u', closed(), 'emu-adc', '5');
-    expect(stderr).toMatch(/^iio-client: read register 0x5 of iio:device0: EACCES; .*permissions .*--config-file\n$/);
+    expect(stderr).toMatch(
+      /^iio-client: read register 0x5 of iio:device0: .*EACCES.*; .*\(permissions, --config-file\)\n$/,
+    );
     expect(code).toBe(1);
   });
 });
@@ -152,7 +154,9 @@ describe('attr', { timeout: PROCESS_TIMEOUT_MS }, () => {
 
   it('says what a driver does not take', async () => {
     const { code, stderr } = await run(...on('attr', 'emu-mixed', 'test_signal', 'triangle'));
-    expect(stderr).toMatch(/^iio-client: write 'triangle' to iio:device1\/test_signal: EINVAL; .*_available/);
+    expect(stderr).toMatch(
+      /^iio-client: write 'triangle' to iio:device1\/test_signal: .*(takes counter, sine|end with _available)/,
+    );
     expect(code).toBe(1);
   });
 });

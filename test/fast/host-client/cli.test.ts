@@ -1,16 +1,14 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { IioError } from '@iio-bridge/protocol';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { collectInfo, formatInfo } from '../../../host-client/src/cli/info.js';
 import { formatSummary, read } from '../../../host-client/src/cli/read.js';
+import { remedyFor } from '../../../host-client/src/cli/remedies.js';
 import { Context } from '../../../host-client/src/core/context.js';
 import { FakeServer, type FakeServerOptions } from './fake-server.js';
 
-const MAIN = fileURLToPath(new URL('../../../host-client/dist/cli/main.js', import.meta.url));
 let directory: string;
 
 beforeEach(async () => {
@@ -121,18 +119,17 @@ describe('read', () => {
   });
 });
 
-describe('the command line', () => {
-  it.each([
-    [['--help'], 0],
-    [['read'], 2],
-    [['read', 'adc', '-s', 'many', '-o', 'x'], 2],
-    [['frobnicate'], 2],
-    [['info', '-u', 'ip:localhost:1'], 1],
-    [['info', '-u', 'usb:nonsense'], 1],
-  ])('%j exits with %i', (args, expected) => {
-    expect(existsSync(MAIN), `${MAIN} must be built`).toBe(true);
-    const { status, stderr } = spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
-    expect({ status, stderr }).toMatchObject({ status: expected });
-    expect(stderr === '').toBe(expected === 0);
+describe('the advice to an error', () => {
+  const advice = (code: string, message: string) => remedyFor(new IioError(code, message)) ?? 'none';
+
+  it('explains the errno of a server that sent nothing else', () => {
+    expect(advice('EINVAL', 'write 5 to a/b: EINVAL')).toContain('_available');
+    expect(advice('EBUSY', 'open buffer 0: EBUSY')).toContain('another program');
+    expect(advice('EINVAL', 'write 5 to a/b: it takes 1, 2, 3')).toBe('none');
+  });
+
+  it('tells a forbidden device from a forbidden operation', () => {
+    expect(advice('EACCES', 'no permission to open it; put this line into /etc/udev/rules.d/')).toBe('none');
+    expect(advice('EACCES', 'read register 5: EACCES')).toContain('--config-file');
   });
 });

@@ -79,11 +79,18 @@ export function datatypeOfValues({ channels }: SampleLayout): StoredValues | und
       };
 }
 
+/** Whether neighbouring channels are in phase and quadrature of one complex signal; `auto`: if their names say so. */
+export type Quadrature = 'auto' | 'pairs' | 'none';
+
+export function isQuadrature(layout: SampleLayout, quadrature: Quadrature): boolean {
+  return quadrature === 'pairs' || (quadrature === 'auto' && areQuadraturePairs(layout));
+}
+
 /**
  * Whether channels are pairs of in phase and quadrature: IIO's modifiers (`voltage0_i`, `voltage0_q`), or labels that end
  * like this (`TX1_I`, `TX1_Q`).
  */
-export function areQuadraturePairs({ channels }: SampleLayout): boolean {
+function areQuadraturePairs({ channels }: SampleLayout): boolean {
   const names = channels.map(({ channel: { id, name, label } }) => [id, name, label]);
   return (
     channels.length > 0 &&

@@ -1,10 +1,11 @@
 import { decodeSample, encodeSample, IioError, type SampleLayout, type ScanFormat } from '@iio-bridge/protocol';
 import {
-  areQuadraturePairs,
   type Datatype,
   datatypeOfLayout,
   datatypeOfValues,
   formatDatatype,
+  isQuadrature,
+  type Quadrature,
   type StoredValues,
 } from './datatype.js';
 
@@ -22,16 +23,13 @@ export interface RecordingFormat {
   encode(sets: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>;
 }
 
-export type Quadrature = 'auto' | 'pairs' | 'none';
-
 /**
- * @param quadrature whether neighbouring channels are in phase and quadrature of one complex signal
  * @throws IioError `EINVAL` if SigMF cannot hold the channels' values, or they are an odd number of `pairs`
  */
 export function recordingFormat(layout: SampleLayout, quadrature: Quadrature): RecordingFormat {
   const stored = datatypeOfLayout(layout);
   const { datatype, values } = stored ?? decodedOrThrow(layout);
-  const complex = quadrature === 'pairs' || (quadrature === 'auto' && areQuadraturePairs(layout));
+  const complex = isQuadrature(layout, quadrature);
   if (complex && values % 2 !== 0) {
     throw new IioError(
       'EINVAL',
