@@ -32,23 +32,27 @@ const BLOCK_SIZES = [64 * KIB, 256 * KIB, MIB, 4 * MIB];
 const QUICK_BLOCK_SIZES = [64 * KIB, MIB];
 /** As many as libiio's tools use. */
 const BLOCKS = 4;
-const TOTAL_BYTES = 512 * MIB;
 const QUICK_TOTAL_BYTES = 128 * MIB;
 /** Moves a fifth of what the others do in the same time. */
 const COPY_SHARE = 1 / 4;
 const LATENCY_BLOCKS = 100;
 const QUICK_LATENCY_BLOCKS = 50;
-const REPETITIONS = 3;
+/** What a quiet machine does in some ten minutes each. */
+const EFFORTS: Readonly<Record<MachineKind, { readonly repetitions: number; readonly totalBytes: number }>> = {
+  uml: { repetitions: 3, totalBytes: 512 * MIB },
+  qemu: { repetitions: 1, totalBytes: 256 * MIB },
+  'qemu-debug': { repetitions: 1, totalBytes: 64 * MIB },
+};
 const GUEST_MEMORY_MIB = 1024;
 
-function runBytes({ mib, quick = false }: Options): number {
-  return mib !== undefined ? mib * MIB : quick ? QUICK_TOTAL_BYTES : TOTAL_BYTES;
+function runBytes(kind: MachineKind, { mib, quick = false }: Options): number {
+  return mib !== undefined ? mib * MIB : quick ? QUICK_TOTAL_BYTES : EFFORTS[kind].totalBytes;
 }
 
-function configurations(options: Options): Configuration[] {
+function configurations(kind: MachineKind, options: Options): Configuration[] {
   const { quick = false, only, chain, blockSize: onlySize } = options;
   const sizes = onlySize !== undefined ? [onlySize] : quick ? QUICK_BLOCK_SIZES : BLOCK_SIZES;
-  const totalBytes = runBytes(options);
+  const totalBytes = runBytes(kind, options);
   return DIRECTIONS.filter((direction) => only === undefined || direction === only).flatMap((direction) =>
     sizes.flatMap((size) =>
       CHAINS.filter((one) => chain === undefined || chain.includes(one)).map((one) => ({
@@ -82,14 +86,15 @@ async function attempt(machine: Machine, configuration: Configuration): Promise<
 
 /** All configurations, `repetitions` times over: interleaved, so that a slow minute of the host is shared by all. */
 async function measureMachine(kind: MachineKind, options: Options): Promise<Result[]> {
-  const repetitions = options.repetitions ?? (options.quick === true ? 1 : REPETITIONS);
+  const repetitions = options.repetitions ?? (options.quick === true ? 1 : EFFORTS[kind].repetitions);
   await using machine = await startMachine(kind, { memoryMiB: GUEST_MEMORY_MIB, log: progress });
   await loadBenchModules(machine);
 
-  const outcomes = new Map(configurations(options).map((one) => [one, [] as (Measurement | string)[]]));
+  const outcomes = new Map(configurations(kind, options).map((one) => [one, [] as (Measurement | string)[]]));
   for (let repetition = 1; repetition <= repetitions; repetition++) {
     for (const [configuration, list] of outcomes) {
-      const outcome = await attempt(machine, configuration);
+      // The latency is of many blocks already.
+      const outcome = await attempt(machine, repetition === 1 ? configuration : { ...configuration, latencyBlocks: 0 });
       list.push(outcome);
       const text = typeof outcome === 'string' ? `failed: ${outcome}` : figuresText(outcome);
       progress(`${kind} ${repetition}/${repetitions}  ${streamText(configuration).padEnd(42)} ${text}`);
@@ -115,7 +120,11 @@ const program = new Command('npm run bench --')
   .addOption(new Option('--chain <name...>', 'these chains').choices(CHAINS))
   .option('--block-size <bytes>', 'this block size, such as 64k or 1M', blockSize)
   .option('--mib <n>', 'MiB per run, of which copies move a quarter', count)
-  .option('--repetitions <n>', `runs per figure, whose median counts (default: ${REPETITIONS}, with --quick 1)`, count)
+  .option(
+    '--repetitions <n>',
+    'runs per figure, whose median counts (default: 3 in UML, 1 in QEMU and with --quick)',
+    count,
+  )
   .option('--quick', 'fewer block sizes and less data: a look, not a measurement')
   .option('--json', 'print one JSON object instead of tables');
 
@@ -129,7 +138,7 @@ try {
     const measured = await measureMachine(kind, options);
     results.push(...measured);
     if (options.json !== true) {
-      const total = sizeText(runBytes(options));
+      const total = sizeText(runBytes(kind, options));
       process.stdout.write(
         `\n${kind}: ${total} per run (copies: a quarter), ${BLOCKS} blocks, sparse converters\n\n` +
           `${formatResults(measured)}\n\n${formatTargets(measured)}\n`,
