@@ -7,6 +7,8 @@ import {
 } from '@iio-bridge/protocol';
 import type { Playback, PlaybackOptions, Written } from '../../dataplane/playback.js';
 import type { Backend, BackendBuffer } from '../../iio/backend.js';
+import type { BufferLengths } from '../../iio/buffer.js';
+import { fifoLengths } from '../../iio/fifo-lengths.js';
 import type { FileDescriptor } from '../../sys/file-descriptor.js';
 import type { BlockMemory } from '../block-memory.js';
 import { BlockSizes } from '../block-sizes.js';
@@ -311,11 +313,11 @@ export class SharedBuffer implements FiguresProvider {
   }
 
   /** In the unit that the kernel's buffer compares with on this path: see {@link BackendBuffer.enable}. */
-  #lengths(samples: number, sampleBytes: number, path: StreamPath): { length: number; watermark: number } {
+  #lengths(samples: number, sampleBytes: number, path: StreamPath): BufferLengths {
     const bytes = samples * sampleBytes;
     return path.sink === 'iio-dmabuf'
       ? { length: bytes, watermark: bytes }
-      : { length: samples * this.#options.fifoBlocks, watermark: Math.max(1, Math.floor(samples / 2)) };
+      : fifoLengths(samples, this.#options.fifoBlocks, sampleBytes);
   }
 
   async #connect(running: Running, client: OutputClient): Promise<void> {
