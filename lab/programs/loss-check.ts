@@ -49,7 +49,7 @@ export interface LossResult {
   /** Sample sets that have come, and that were said to be lost before one of them. */
   readonly received: number;
   readonly reportedLost: number;
-  /** The number of the last set that has come, plus 1: the counter starts at 0. */
+  /** By the counter: from 0, or from where the client joined others, to the last set that has come. */
   readonly produced: number;
   /** Blocks whose record does not say what the counter shows. */
   readonly wrongRecords: number;
@@ -138,9 +138,15 @@ class Account {
   dropped = 0;
   skipped = 0;
   #sequence = 0n;
+  #joinedAt = 0n;
 
   take(record: BlockRecord, samples: Buffer): void {
     const first = samples.readBigUInt64LE(0);
+    if (this.received === 0 && record.sequence > 0n) {
+      this.#joinedAt = first - record.lostSets;
+      this.next = this.#joinedAt;
+      this.#sequence = record.sequence;
+    }
     if (first - this.next !== record.lostSets) {
       this.wrongRecords++;
       const shown = JSON.stringify(record, (_, value) => (typeof value === 'bigint' ? Number(value) : value));
@@ -164,7 +170,7 @@ class Account {
 
   get result(): Omit<LossResult, 'attributes'> {
     const { received, reportedLost, wrongRecords, firstWrong, mismatches, losses, exact, dropped, skipped } = this;
-    const produced = Number(this.next);
+    const produced = Number(this.next - this.#joinedAt);
     return {
       received,
       reportedLost,

@@ -20,6 +20,15 @@ constexpr size_t kFewBlocks = 2;
 // How long to wait for the end of a transfer of a block that some other endpoint still has.
 constexpr auto kBusyRetry = std::chrono::milliseconds(2);
 
+// Within this of the loop's last look at the fences, nothing will have ended that it does not know of.
+constexpr uint64_t kFreshNs = 100'000;
+
+// How long the difference between the clocks may be taken for constant.
+constexpr uint64_t kClockSkewNs = 1'000'000'000;
+
+/** As of the loop's turn: costs nothing, and may be a little old. */
+uint64_t turnNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
+
 template <typename Container, typename Value>
 void eraseFrom(Container& container, const Value& value) {
   container.erase(std::remove(container.begin(), container.end(), value), container.end());
@@ -149,7 +158,8 @@ size_t Capture::waiting() const {
 
 int Capture::enqueue(const BlockPtr& block, size_t bytes) {
   // A loss that is still to be measured must not grow by one that comes after this block.
-  if (mayMeasure()) drain();
+  const bool isMeasured = mayMeasure();
+  if (isMeasured && monotonicNs() - turnNs() > kFreshNs) drain();
   block->bytes = bytes;
   block->filled = 0;
   block->isDone = false;
@@ -165,7 +175,7 @@ int Capture::enqueue(const BlockPtr& block, size_t bytes) {
     block->fence = Fence::exportFrom(block->dmabuf.get(), uapi::kSyncRead);
     if (!block->fence) return -errno;
   }
-  block->enqueuedNs = filling_.size() < kFewBlocks ? monotonicNs() : 0;
+  block->enqueuedNs = filling_.size() >= kFewBlocks ? 0 : isMeasured ? monotonicNs() : turnNs();
   block->state = CaptureBlock::State::kFilling;
   filling_.push_back(block);
   return 0;
@@ -303,9 +313,8 @@ void Capture::completed(int status, uint64_t endedAtNs) {
   const BlockPtr block = filling_.front();
   filling_.pop_front();
   block->fence.close();
-  const uint64_t now = monotonicNs();
   // A fence that was over before it could be exported says nothing about when.
-  if (endedAtNs < block->enqueuedNs || endedAtNs > now || endedAtNs <= lastEndNs_) endedAtNs = now;
+  if (endedAtNs < block->enqueuedNs || endedAtNs <= lastEndNs_) endedAtNs = std::max(turnNs(), block->enqueuedNs);
   if (status < 0) {
     lastEndNs_ = endedAtNs;
     statistics_.sourceErrors++;
@@ -333,7 +342,7 @@ BlockRecord Capture::account(CaptureBlock& block, uint64_t endedAtNs) {
   record.sequence = sequence_++;
   record.epoch = epoch_;
   record.flags = kLossExact;
-  record.capturedAtNs = clockNs(CLOCK_REALTIME) - (monotonicNs() - endedAtNs);
+  record.capturedAtNs = realtimeOf(endedAtNs);
   if (!run_.isLossless && lastEndNs_ != 0 && block.enqueuedNs > lastEndNs_) {
     accountGap(block, block.enqueuedNs - lastEndNs_, record);
   }
@@ -343,6 +352,14 @@ BlockRecord Capture::account(CaptureBlock& block, uint64_t endedAtNs) {
   statistics_.bytes += block.bytes;
   if (filling_.empty() && options_.timestampOffset >= 0) noteLastTimestamp(block);
   return record;
+}
+
+uint64_t Capture::realtimeOf(uint64_t monotonic) {
+  if (turnNs() - clocksReadNs_ >= kClockSkewNs) {
+    clocksReadNs_ = turnNs();
+    clockDifferenceNs_ = clockNs(CLOCK_REALTIME) - monotonicNs();
+  }
+  return monotonic + clockDifferenceNs_;
 }
 
 void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& record) {

@@ -162,6 +162,7 @@ class Capture : private PollClient {
   void completeDone();
   void completed(int status, uint64_t endedAtNs);
   BlockRecord account(CaptureBlock& block, uint64_t endedAtNs);
+  uint64_t realtimeOf(uint64_t monotonic);
   void accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& record);
   void failed(int status);
   void halt();
@@ -187,6 +188,9 @@ class Capture : private PollClient {
   std::vector<Reader*> readers_;
   size_t owned_ = 0;  // blocks that some reader brought along
   Clock::time_point retryAt_ = Clock::time_point::max();
+
+  uint64_t clocksReadNs_ = 0;
+  uint64_t clockDifferenceNs_ = 0;  // CLOCK_REALTIME less CLOCK_MONOTONIC
 
   uint32_t epoch_ = 0;
   uint64_t sequence_ = 0;

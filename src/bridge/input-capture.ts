@@ -53,6 +53,7 @@ export class InputCapture implements FiguresProvider {
   readonly #users = new Set<object>();
   readonly #enabledBy = new Set<object>();
   #isStarted = false;
+  #samplingHz = 0;
   #lengths: BufferLengths = { length: 0, watermark: 0 };
   #ringSizes: number[] = [];
   #path: StreamPath | undefined;
@@ -181,6 +182,7 @@ export class InputCapture implements FiguresProvider {
       if (this.#enabledBy.size === 0) {
         await this.#addRing(blockBytes, blocks);
         this.#lengths = this.#lengthsFor(blockBytes, fifoBlocks);
+        this.#samplingHz = (await this.#readSamplingHz()) ?? 0;
         await this.#buffer.enable(this.#lengths);
       }
       this.#enabledBy.add(user);
@@ -194,7 +196,7 @@ export class InputCapture implements FiguresProvider {
       if (!this.#isStarted) {
         this.#isStarted = true;
         await this.capture.start({
-          samplingHz: (await this.#samplingHz()) ?? 0,
+          samplingHz: this.#samplingHz,
           fifoSets: this.#path?.source === 'iio-dmabuf' ? 0 : this.#lengths.length,
           isLossless: this.#buffer.isLossless ?? false,
         });
@@ -269,7 +271,7 @@ export class InputCapture implements FiguresProvider {
   }
 
   async #bytesIn(ms: number): Promise<number> {
-    const hertz = await this.#samplingHz();
+    const hertz = await this.#readSamplingHz();
     if (hertz === undefined) {
       throw new IioError(
         'EINVAL',
@@ -279,7 +281,7 @@ export class InputCapture implements FiguresProvider {
     return Math.ceil((hertz * ms) / 1000) * this.sample.bytes;
   }
 
-  #samplingHz(): Promise<number | undefined> {
+  #readSamplingHz(): Promise<number | undefined> {
     const { backend, deviceIndex, device } = this.#options;
     return samplingFrequency(backend, deviceIndex, device, this.mask);
   }
