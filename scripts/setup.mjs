@@ -13,8 +13,8 @@ const OLDEST_NODE = 20;
 const TARGETS = {
   build: { machines: [], packages: [] },
   uml: { machines: ['uml'], packages: [] },
-  // libiio's own programs, which the tests run against the bridge.
-  all: { machines: ['uml', 'qemu'], packages: ['libiio-utils'] },
+  // libiio's own programs, which the tests run against the bridge, and its server, to which the bridge is compared.
+  all: { machines: ['uml', 'qemu'], packages: ['libiio-utils', 'iiod'] },
 };
 
 /** For the addon (node-gyp) and the C programs of the benchmark. `libudev1` is what npm's `usb` binary links to. */

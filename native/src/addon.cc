@@ -13,7 +13,10 @@
 #include <utility>
 #include <vector>
 
+#include "block_reader.h"
+#include "capture.h"
 #include "data_plane.h"
+#include "sample_reader.h"
 #include "socket_link.h"
 #include "tcp_listener.h"
 #include "uapi.h"
@@ -65,13 +68,22 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
                         InstanceMethod<&DataPlaneWrap::pull>("pull"),
                         InstanceMethod<&DataPlaneWrap::send>("send"),
                         InstanceMethod<&DataPlaneWrap::closeLink>("closeLink"),
-                        InstanceMethod<&DataPlaneWrap::createStream>("createStream"),
-                        InstanceMethod<&DataPlaneWrap::removeStream>("removeStream"),
+                        InstanceMethod<&DataPlaneWrap::createCapture>("createCapture"),
+                        InstanceMethod<&DataPlaneWrap::removeCapture>("removeCapture"),
+                        InstanceMethod<&DataPlaneWrap::addCaptureBlock>("addCaptureBlock"),
+                        InstanceMethod<&DataPlaneWrap::startCapture>("startCapture"),
+                        InstanceMethod<&DataPlaneWrap::stopCapture>("stopCapture"),
+                        InstanceMethod<&DataPlaneWrap::captureStatistics>("captureStatistics"),
+                        InstanceMethod<&DataPlaneWrap::createBlockReader>("createBlockReader"),
+                        InstanceMethod<&DataPlaneWrap::createSampleReader>("createSampleReader"),
+                        InstanceMethod<&DataPlaneWrap::removeReader>("removeReader"),
+                        InstanceMethod<&DataPlaneWrap::readerStatistics>("readerStatistics"),
                         InstanceMethod<&DataPlaneWrap::createBlock>("createBlock"),
                         InstanceMethod<&DataPlaneWrap::freeBlock>("freeBlock"),
-                        InstanceMethod<&DataPlaneWrap::setEnabled>("setEnabled"),
+                        InstanceMethod<&DataPlaneWrap::setActive>("setActive"),
                         InstanceMethod<&DataPlaneWrap::setTimeout>("setTimeout"),
-                        InstanceMethod<&DataPlaneWrap::statistics>("statistics"),
+                        InstanceMethod<&DataPlaneWrap::takeSamples>("takeSamples"),
+                        InstanceMethod<&DataPlaneWrap::sendSamples>("sendSamples"),
                         InstanceMethod<&DataPlaneWrap::openSampleIo>("openSampleIo"),
                         InstanceMethod<&DataPlaneWrap::readSamples>("readSamples"),
                         InstanceMethod<&DataPlaneWrap::writeSamples>("writeSamples"),
@@ -224,91 +236,209 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
     post([this, link = id(info[0])] { plane_->closeLink(link); });
   }
 
-  /** (stream, link, iioFd, options, token): keeps a duplicate of the descriptor. */
-  void createStream(const Napi::CallbackInfo& info) {
-    const int duplicate = ::fcntl(number(info[2]), F_DUPFD_CLOEXEC, 0);
-    if (duplicate < 0) return done(id(info[4]), -errno);
+  static size_t size(const Napi::Value& value) { return static_cast<size_t>(value.As<Napi::Number>().Int64Value()); }
+  static double real(const Napi::Value& value) { return value.As<Napi::Number>().DoubleValue(); }
+
+  static std::vector<double> numbersOf(const BlockPath& path) {
+    return {static_cast<double>(path.source), static_cast<double>(path.sink), static_cast<double>(path.sourceErrno),
+            static_cast<double>(path.sinkErrno)};
+  }
+
+  /** (capture, iioFd, counterFd or -1, options, token): keeps a duplicate of the first descriptor, takes the second. */
+  void createCapture(const Napi::CallbackInfo& info) {
+    const int duplicate = ::fcntl(number(info[1]), F_DUPFD_CLOEXEC, 0);
+    const int error = duplicate < 0 ? errno : 0;
+    auto counter = std::make_shared<UniqueFd>(number(info[2]));
+    if (error != 0) return done(id(info[4]), -error);
     const auto given = info[3].As<Napi::Object>();
-    RxStream::Options options;
-    options.device = static_cast<uint8_t>(number(given.Get("device")));
-    options.buffer = static_cast<uint16_t>(number(given.Get("buffer")));
-    options.transferOp = static_cast<uint8_t>(number(given.Get("transferOp")));
-    options.retryOp = static_cast<uint8_t>(number(given.Get("retryOp")));
-    options.timeoutMs = number(given.Get("timeoutMs"));
-    options.sourceByRead = given.Get("sourceByRead").ToBoolean();
-    options.sinkByAio = given.Get("sinkByAio").ToBoolean();
-    post([this, stream = id(info[0]), link = id(info[1]), fd = duplicate, options, token = id(info[4])] {
-      UniqueFd iio(fd);
-      Link* to = plane_->link(link);
-      if (to == nullptr || to->closing()) return done(token, -ESHUTDOWN);
-      plane_->addStream(stream, std::make_unique<RxStream>(*to, std::move(iio), options));
+    Capture::Options options;
+    options.byRead = given.Get("byRead").ToBoolean();
+    options.setBytes = size(given.Get("setBytes"));
+    options.timestampOffset = number(given.Get("timestampOffset"));
+    options.flows = given.Get("flows").ToBoolean();
+    options.onDemand = given.Get("onDemand").ToBoolean();
+    options.policy = static_cast<RingPolicy>(number(given.Get("policy")));
+    post([this, capture = id(info[0]), duplicate, counter, options, token = id(info[4])] {
+      plane_->addCapture(capture, std::make_unique<Capture>(UniqueFd(duplicate), std::move(*counter), options));
       done(token, 0);
     });
   }
 
-  void removeStream(const Napi::CallbackInfo& info) {
-    post([this, stream = id(info[0]), token = id(info[1])] {
-      plane_->removeStream(stream);
+  void removeCapture(const Napi::CallbackInfo& info) {
+    post([this, capture = id(info[0]), token = id(info[1])] {
+      plane_->removeCapture(capture);
       done(token, 0);
     });
   }
 
-  /** (stream, index, clientId, dmabufFd or -1, size, token): takes the descriptor; done with a BlockPath. */
-  void createBlock(const Napi::CallbackInfo& info) {
-    const auto size = static_cast<size_t>(info[4].As<Napi::Number>().Int64Value());
-    post([this, stream = id(info[0]), index = number(info[1]), client = number(info[2]),
-                  fd = number(info[3]), size, token = id(info[5])] {
+  /** (capture, dmabufFd or -1, size, token): takes the descriptor. */
+  void addCaptureBlock(const Napi::CallbackInfo& info) {
+    post([this, capture = id(info[0]), fd = number(info[1]), bytes = size(info[2]), token = id(info[3])] {
       UniqueFd dmabuf(fd);
-      RxStream* to = plane_->stream(stream);
+      Capture* to = plane_->capture(capture);
       if (to == nullptr) return done(token, -EBADF);
-      BlockPath path{};
-      const int status = to->createBlock(static_cast<uint16_t>(index), static_cast<uint16_t>(client),
-                                         std::move(dmabuf), size, path);
-      emit({"done",
-            token,
-            status,
-            {},
-            {static_cast<double>(path.source), static_cast<double>(path.sink),
-             static_cast<double>(path.sourceErrno), static_cast<double>(path.sinkErrno)}});
+      std::shared_ptr<CaptureBlock> added;
+      done(token, to->addBlock(std::move(dmabuf), bytes, added));
     });
   }
 
-  void freeBlock(const Napi::CallbackInfo& info) {
-    post([this, stream = id(info[0]), index = number(info[1]), token = id(info[2])] {
-      RxStream* from = plane_->stream(stream);
-      done(token, from == nullptr ? -EBADF : from->freeBlock(static_cast<uint16_t>(index)));
-    });
-  }
-
-  /** (stream, enabled, token) */
-  void setEnabled(const Napi::CallbackInfo& info) {
-    post([this, stream = id(info[0]), enabled = info[1].ToBoolean().Value(), token = id(info[2])] {
-      RxStream* of = plane_->stream(stream);
+  /** (capture, samplingHz, fifoSets, isLossless, token) */
+  void startCapture(const Napi::CallbackInfo& info) {
+    Capture::Run run;
+    run.samplingHz = real(info[1]);
+    run.fifoSets = real(info[2]);
+    run.isLossless = info[3].ToBoolean();
+    post([this, capture = id(info[0]), run, token = id(info[4])] {
+      Capture* of = plane_->capture(capture);
       if (of == nullptr) return done(token, -EBADF);
-      enabled ? of->start() : of->stop();
+      of->start(run);
       done(token, 0);
     });
   }
 
-  void setTimeout(const Napi::CallbackInfo& info) {
-    post([this, stream = id(info[0]), ms = number(info[1])] {
-      if (RxStream* of = plane_->stream(stream)) of->setTimeout(ms);
+  void stopCapture(const Napi::CallbackInfo& info) {
+    post([this, capture = id(info[0]), token = id(info[1])] {
+      Capture* of = plane_->capture(capture);
+      if (of == nullptr) return done(token, -EBADF);
+      of->stop();
+      done(token, 0);
     });
   }
 
-  /** (stream, token): done with the members of RxStatistics in order. */
-  void statistics(const Napi::CallbackInfo& info) {
-    post([this, stream = id(info[0]), token = id(info[1])] {
-      const RxStream* of = plane_->stream(stream);
+  /** (capture, token): done with the members of CaptureStatistics in order, blocks that wait, and blocks in all. */
+  void captureStatistics(const Napi::CallbackInfo& info) {
+    post([this, capture = id(info[0]), token = id(info[1])] {
+      const Capture* of = plane_->capture(capture);
       if (of == nullptr) return done(token, -EBADF);
-      const RxStatistics now = of->statistics();
+      const CaptureStatistics now = of->statistics();
       emit({"done",
             token,
             0,
             {},
             {static_cast<double>(now.blocks), static_cast<double>(now.bytes), static_cast<double>(now.sourceErrors),
-             static_cast<double>(now.timeouts), static_cast<double>(now.unfilledCount),
-             static_cast<double>(now.unfilledNs)}});
+             static_cast<double>(now.overruns), static_cast<double>(now.gapNs), static_cast<double>(now.lostSets),
+             static_cast<double>(of->waiting()), static_cast<double>(of->blockCount())}});
+    });
+  }
+
+  /** (reader, capture, link, options, token) */
+  void createBlockReader(const Napi::CallbackInfo& info) {
+    const auto given = info[3].As<Napi::Object>();
+    BlockReader::Options options;
+    options.device = static_cast<uint8_t>(number(given.Get("device")));
+    options.buffer = static_cast<uint16_t>(number(given.Get("buffer")));
+    options.transferOp = static_cast<uint8_t>(number(given.Get("transferOp")));
+    options.retryOp = static_cast<uint8_t>(number(given.Get("retryOp")));
+    options.timeoutMs = number(given.Get("timeoutMs"));
+    options.sinkByAio = given.Get("sinkByAio").ToBoolean();
+    options.metadata = given.Get("metadata").ToBoolean();
+    post([this, reader = id(info[0]), capture = id(info[1]), link = id(info[2]), options, token = id(info[4])] {
+      Capture* of = plane_->capture(capture);
+      Link* to = plane_->link(link);
+      if (of == nullptr) return done(token, -EBADF);
+      if (to == nullptr || to->closing()) return done(token, -ESHUTDOWN);
+      plane_->addReader(reader, std::make_unique<BlockReader>(*of, *to, options));
+      done(token, 0);
+    });
+  }
+
+  /** (reader, capture, link or 0, sinkByAio, own blocks, token): done with a BlockPath. */
+  void createSampleReader(const Napi::CallbackInfo& info) {
+    post([this, reader = id(info[0]), capture = id(info[1]), link = id(info[2]), byAio = info[3].ToBoolean().Value(),
+          own = size(info[4]), token = id(info[5])] {
+      Capture* of = plane_->capture(capture);
+      Link* to = plane_->link(link);
+      if (of == nullptr || of->blockCount() == 0) return done(token, -EBADF);
+      if (link != 0 && (to == nullptr || to->closing())) return done(token, -ESHUTDOWN);
+      auto created = std::make_unique<SampleReader>(*of, to, byAio, own);
+      const BlockPath path = created->path();
+      plane_->addReader(reader, std::move(created));
+      emit({"done", token, 0, {}, numbersOf(path)});
+    });
+  }
+
+  void removeReader(const Napi::CallbackInfo& info) {
+    post([this, reader = id(info[0]), token = id(info[1])] {
+      plane_->removeReader(reader);
+      done(token, 0);
+    });
+  }
+
+  /** (reader, token): done with the members of ReaderStatistics in order. */
+  void readerStatistics(const Napi::CallbackInfo& info) {
+    post([this, reader = id(info[0]), token = id(info[1])] {
+      const Reader* of = plane_->reader(reader);
+      if (of == nullptr) return done(token, -EBADF);
+      const ReaderStatistics now = of->statistics();
+      emit({"done",
+            token,
+            0,
+            {},
+            {static_cast<double>(now.blocks), static_cast<double>(now.bytes), static_cast<double>(now.timeouts),
+             static_cast<double>(now.droppedBlocks)}});
+    });
+  }
+
+  BlockReader* blockReader(Id reader) const { return dynamic_cast<BlockReader*>(plane_->reader(reader)); }
+  SampleReader* sampleReader(Id reader) const { return dynamic_cast<SampleReader*>(plane_->reader(reader)); }
+
+  /** (reader, index, clientId, dmabufFd or -1, size, token): takes the descriptor; done with a BlockPath. */
+  void createBlock(const Napi::CallbackInfo& info) {
+    post([this, reader = id(info[0]), index = number(info[1]), client = number(info[2]), fd = number(info[3]),
+          bytes = size(info[4]), token = id(info[5])] {
+      UniqueFd dmabuf(fd);
+      BlockReader* to = blockReader(reader);
+      if (to == nullptr) return done(token, -EBADF);
+      BlockPath path{};
+      const int status = to->createBlock(static_cast<uint16_t>(index), static_cast<uint16_t>(client),
+                                         std::move(dmabuf), bytes, path);
+      emit({"done", token, status, {}, numbersOf(path)});
+    });
+  }
+
+  void freeBlock(const Napi::CallbackInfo& info) {
+    post([this, reader = id(info[0]), index = number(info[1]), token = id(info[2])] {
+      BlockReader* from = blockReader(reader);
+      done(token, from == nullptr ? -EBADF : from->freeBlock(static_cast<uint16_t>(index)));
+    });
+  }
+
+  /** (reader, active, token) */
+  void setActive(const Napi::CallbackInfo& info) {
+    post([this, reader = id(info[0]), active = info[1].ToBoolean().Value(), token = id(info[2])] {
+      BlockReader* of = blockReader(reader);
+      if (of == nullptr) return done(token, -EBADF);
+      of->setActive(active);
+      done(token, 0);
+    });
+  }
+
+  void setTimeout(const Napi::CallbackInfo& info) {
+    post([this, reader = id(info[0]), ms = number(info[1])] {
+      if (BlockReader* of = blockReader(reader)) of->setTimeout(ms);
+    });
+  }
+
+  /** (reader, most, timeoutMs, token): done with the bytes. */
+  void takeSamples(const Napi::CallbackInfo& info) {
+    post([this, reader = id(info[0]), most = size(info[1]), timeoutMs = number(info[2]), token = id(info[3])] {
+      SampleReader* from = sampleReader(reader);
+      if (from == nullptr) return done(token, -EBADF);
+      from->take(most, timeoutMs, [this, token](int status, size_t, std::vector<uint8_t> bytes) {
+        emit({"done", token, status, std::move(bytes), {}});
+      });
+    });
+  }
+
+  /** (reader, most, line, timeoutMs, token): done with how many bytes are on their way. */
+  void sendSamples(const Napi::CallbackInfo& info) {
+    post([this, reader = id(info[0]), most = size(info[1]), line = info[2].As<Napi::String>().Utf8Value(),
+          timeoutMs = number(info[3]), token = id(info[4])] {
+      SampleReader* from = sampleReader(reader);
+      if (from == nullptr) return done(token, -EBADF);
+      from->send(most, line, timeoutMs, [this, token](int status, size_t sent, const std::vector<uint8_t>&) {
+        emit({"done", token, status, {}, {static_cast<double>(sent)}});
+      });
     });
   }
 

@@ -2,6 +2,8 @@
 
 #include <sys/ioctl.h>
 
+#include <cerrno>
+
 #include "uapi.h"
 
 namespace iio_bridge {
@@ -14,6 +16,12 @@ void sync(int dmabuf, uint64_t flags) {
 }
 
 }  // namespace
+
+int Block::map() {
+  if (memory) return 0;
+  memory = Mapping::create(dmabuf.get(), size);
+  return memory ? 0 : -errno;
+}
 
 CpuAccess::CpuAccess(const Block& block, uint64_t direction)
     : begun_(true), dmabuf_(block.dmabuf.get()), direction_(direction) {

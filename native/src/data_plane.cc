@@ -67,7 +67,8 @@ void DataPlane::run() {
     if (stopRequested_ && giveUp == Clock::time_point::max()) {
       giveUp = Clock::now() + kShutdownPatience;
       unwatchEp0();
-      streams_.clear();
+      readers_.clear();
+      captures_.clear();
       sampleIos_.clear();
       listeners_.clear();
       for (auto& entry : links_) entry.second->close(0);
@@ -78,13 +79,15 @@ void DataPlane::run() {
     // ep0 comes first: when it says that the bus is gone, nothing more must be submitted to an endpoint.
     if (ep0_ >= 0 && !ep0Paused_) poller_.add(ep0_, POLLIN, *this);
     poller_.add(wake_.get(), POLLIN, *this);
+    for (auto& entry : links_) {
+      if (!entry.second->closing()) entry.second->proceed();
+    }
+    // Before the requests that have arrived: what they enqueue must find out what has been filled already.
+    for (auto& entry : captures_) entry.second->collect(poller_);
     poller_.add(aio_.eventFd(), POLLIN, *this);
     for (auto& entry : links_) {
-      if (entry.second->closing()) continue;
-      entry.second->proceed();
-      entry.second->collect(poller_);
+      if (!entry.second->closing()) entry.second->collect(poller_);
     }
-    for (auto& entry : streams_) entry.second->collect(poller_);
     for (auto& entry : sampleIos_) entry.second->collect(poller_);
     for (auto& entry : listeners_) entry.second->collect(poller_);
     const int timeout = pollTimeout();
@@ -103,7 +106,10 @@ void DataPlane::expire() {
   for (auto& entry : links_) {
     if (due(entry.second->nextDeadline())) entry.second->expire();
   }
-  for (auto& entry : streams_) {
+  for (auto& entry : captures_) {
+    if (due(entry.second->nextDeadline())) entry.second->expire();
+  }
+  for (auto& entry : readers_) {
     if (due(entry.second->nextDeadline())) entry.second->expire(Clock::now());
   }
   for (auto& entry : sampleIos_) {
@@ -161,7 +167,7 @@ void DataPlane::closeLink(Id id) {
   if (Link* closing = link(id)) closing->close(0);
 }
 
-/** Lets links that are closing go on with it, and takes them from their streams. */
+/** Lets links that are closing go on with it, and takes them from their readers. */
 void DataPlane::sweep() {
   for (auto entry = links_.begin(); entry != links_.end();) {
     Link& link = *entry->second;
@@ -169,28 +175,24 @@ void DataPlane::sweep() {
       ++entry;
       continue;
     }
-    for (auto& stream : streams_) {
-      if (stream.second->link() == &link) stream.second->unlink();
+    for (auto& reader : readers_) reader.second->unlinkFrom(link);
+    if (!link.finishClosing()) {
+      ++entry;
+      continue;
     }
-    entry = link.finishClosing() ? links_.erase(entry) : std::next(entry);
+    for (auto& reader : readers_) reader.second->linkGone(link);
+    entry = links_.erase(entry);
   }
 }
 
-void DataPlane::addStream(Id id, std::unique_ptr<RxStream> stream) {
-  stream->link()->setStream(stream.get());
-  streams_[id] = std::move(stream);
+Capture* DataPlane::capture(Id id) const {
+  const auto found = captures_.find(id);
+  return found == captures_.end() ? nullptr : found->second.get();
 }
 
-RxStream* DataPlane::stream(Id id) const {
-  const auto found = streams_.find(id);
-  return found == streams_.end() ? nullptr : found->second.get();
-}
-
-void DataPlane::removeStream(Id id) {
-  const auto found = streams_.find(id);
-  if (found == streams_.end()) return;
-  if (Link* link = found->second->link()) link->setStream(nullptr);
-  streams_.erase(found);
+Reader* DataPlane::reader(Id id) const {
+  const auto found = readers_.find(id);
+  return found == readers_.end() ? nullptr : found->second.get();
 }
 
 SampleIo* DataPlane::sampleIo(Id id) const {
@@ -209,7 +211,8 @@ int DataPlane::pollTimeout() const {
   if (stopRequested_ || std::any_of(links_.begin(), links_.end(), closing)) return 2;
   auto first = Clock::time_point::max();
   for (const auto& entry : links_) first = std::min(first, entry.second->nextDeadline());
-  for (const auto& entry : streams_) first = std::min(first, entry.second->nextDeadline());
+  for (const auto& entry : captures_) first = std::min(first, entry.second->nextDeadline());
+  for (const auto& entry : readers_) first = std::min(first, entry.second->nextDeadline());
   for (const auto& entry : sampleIos_) first = std::min(first, entry.second->nextDeadline());
   if (first == Clock::time_point::max()) return -1;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(first - Clock::now()).count();

@@ -10,9 +10,10 @@
 #include <vector>
 
 #include "aio.h"
+#include "capture.h"
 #include "link.h"
 #include "poller.h"
-#include "rx_stream.h"
+#include "reader.h"
 #include "sample_io.h"
 #include "tcp_listener.h"
 #include "uapi.h"
@@ -20,8 +21,8 @@
 namespace iio_bridge {
 
 /**
- * The one thread through which all samples go, and everything that it owns: the links, the streams, the descriptors that
- * TypeScript reads and writes samples on, and the AIO context.
+ * The one thread through which all samples go, and everything that it owns: the links, the captures and their readers,
+ * the descriptors that TypeScript reads and writes samples on, and the AIO context.
  *
  * Other threads reach it through post() only; it speaks to TypeScript through the callbacks that it is given. It never
  * blocks but in its one poll(), so no client can hold up another.
@@ -53,9 +54,14 @@ class DataPlane : private PollClient {
   Link* link(Id id) const;
   void closeLink(Id id);
 
-  void addStream(Id id, std::unique_ptr<RxStream> stream);
-  RxStream* stream(Id id) const;
-  void removeStream(Id id);
+  void addCapture(Id id, std::unique_ptr<Capture> capture) { captures_[id] = std::move(capture); }
+  Capture* capture(Id id) const;
+  /** Its readers must have been removed. */
+  void removeCapture(Id id) { captures_.erase(id); }
+
+  void addReader(Id id, std::unique_ptr<Reader> reader) { readers_[id] = std::move(reader); }
+  Reader* reader(Id id) const;
+  void removeReader(Id id) { readers_.erase(id); }
 
   void addSampleIo(Id id, std::unique_ptr<SampleIo> io) { sampleIos_[id] = std::move(io); }
   SampleIo* sampleIo(Id id) const;
@@ -87,8 +93,9 @@ class DataPlane : private PollClient {
   bool ep0Paused_ = false;
   bool commandsWaiting_ = false;
   Ep0Handler ep0Handler_;
-  std::map<Id, std::unique_ptr<RxStream>> streams_;
   std::map<Id, std::unique_ptr<Link>> links_;
+  std::map<Id, std::unique_ptr<Capture>> captures_;
+  std::map<Id, std::unique_ptr<Reader>> readers_;
   std::map<Id, std::unique_ptr<SampleIo>> sampleIos_;
   std::map<Id, std::unique_ptr<TcpListener>> listeners_;
   std::thread thread_;

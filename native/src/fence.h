@@ -27,6 +27,8 @@ class Fence {
   int fd() const { return file_.get(); }
   /** 1: completed; 0: still pending; negative: the errno that the transfer ended with. */
   int status() const;
+  /** As status(), and when it was over: CLOCK_MONOTONIC in ns, 0 where the kernel does not say. */
+  int status(uint64_t& endedAtNs) const;
   void close() { file_.reset(); }
 
  private:

@@ -34,18 +34,20 @@ void InEndpoint::send(std::vector<uint8_t> bytes) {
   pump();
 }
 
-void InEndpoint::sendBlock(const std::vector<uint8_t>& header, std::shared_ptr<Block> block,
-                           std::function<void(int)> sent) {
-  auto head = std::make_shared<Item>();
-  head->bytes = header;
-  head->length = header.size();
-  head->isOfBlock = true;
+void InEndpoint::sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) {
   auto payload = std::make_shared<Item>();
-  payload->length = block->bytes;
+  payload->heads = heads.size();
+  payload->length = part.bytes;
   payload->isOfBlock = true;
-  payload->block = std::move(block);
+  payload->part = std::move(part);
   payload->sent = std::move(sent);
-  items_.push_back(std::move(head));
+  for (auto& bytes : heads) {
+    auto head = std::make_shared<Item>();
+    head->length = bytes.size();
+    head->bytes = std::move(bytes);
+    head->isOfBlock = true;
+    items_.push_back(std::move(head));
+  }
   items_.push_back(std::move(payload));
   pump();
 }
@@ -65,11 +67,13 @@ void InEndpoint::detach(int dmabuf) {
 void InEndpoint::abandon(const Block& block) {
   for (size_t i = 0; i < items_.size(); i++) {
     Item& item = *items_[i];
-    if (item.block.get() != &block || item.finished) continue;
+    if (item.part.block.get() != &block || item.finished) continue;
     item.sent = nullptr;
     item.fence.close();  // before the DETACH that the caller does next: see Fence
-    // A header that is still ours need not go out either.
-    if (i > next_) items_[i - 1]->finished = true;
+    // Heads that are still ours need not go out either.
+    for (size_t head = i - item.heads; head < i; head++) {
+      if (head >= next_) items_[head]->finished = true;
+    }
     cancel(item);
     item.finished = true;
   }
@@ -88,26 +92,22 @@ void InEndpoint::cancel(Item& item) {
 
 void InEndpoint::collect(Poller& poller) {
   if (closing_) return;
-  // Transfers of one endpoint end in order: the first fence stands for all.
+  // All of them, so that several which have ended meanwhile cost one poll(), and none has to be asked in vain.
   for (size_t i = 0; i < next_; i++) {
-    if (!items_[i]->finished && items_[i]->fence) {
-      poller.add(items_[i]->fence.fd(), POLLIN, *this);
-      return;
-    }
+    if (!items_[i]->finished && items_[i]->fence) poller.add(items_[i]->fence.fd(), POLLIN, *this);
   }
 }
 
-void InEndpoint::onReady(int) {
+void InEndpoint::onReady(int fd) {
   if (closing_) return;
-  for (size_t i = 0; i < next_; i++) {
-    Item& item = *items_[i];
-    if (item.finished || !item.fence) continue;
-    const int status = item.fence.status();
-    if (status == 0) break;
-    item.fence.close();
-    finish(item, status > 0 ? 0 : status);
-    if (closing_) return;
-  }
+  const auto ready = std::find_if(items_.begin(), items_.end(), [fd](const auto& item) { return item->fence.fd() == fd; });
+  if (ready == items_.end()) return;
+  const std::shared_ptr<Item> item = *ready;
+  const int status = item->fence.status();
+  if (status == 0) return;
+  item->fence.close();
+  finish(*item, status > 0 ? 0 : status);
+  if (closing_) return;
   dropFinished();
   pump();
 }
@@ -171,14 +171,14 @@ bool InEndpoint::submitItem(const std::shared_ptr<Item>& item) {
     if (slot == nullptr) return false;
     slot->length = std::min(kChunkBytes, item->length - item->submitted);
     // The payload's end wakes us for its header's as well.
-    const auto notify = item->isOfBlock && !item->block ? Aio::Notify::kNo : Aio::Notify::kYes;
+    const auto notify = item->isOfBlock && !item->isPayload() ? Aio::Notify::kNo : Aio::Notify::kYes;
     aio_.prepareWrite(*slot, fd_.get(), item->data() + item->submitted, slot->length, notify);
     slot->item = item;
     slot->sequence = submissions_++;
     AioRequest* request = slot;
     // The kernel copies the data while it takes the request.
     CpuAccess access;
-    if (item->block) access = CpuAccess(*item->block, uapi::kSyncRead);
+    if (item->isPayload()) access = CpuAccess(*item->part.block, uapi::kSyncRead);
     const int taken = aio_.submit(&request, 1);
     access = {};
     if (taken < 0) {
@@ -192,14 +192,14 @@ bool InEndpoint::submitItem(const std::shared_ptr<Item>& item) {
 }
 
 bool InEndpoint::submitDmabuf(Item& item) {
-  uapi::FfsDmabufTransfer transfer{item.block->dmabuf.get(), 0, item.length};
+  uapi::FfsDmabufTransfer transfer{item.part.block->dmabuf.get(), 0, item.length};
   if (::ioctl(fd_.get(), uapi::kFfsDmabufTransfer, &transfer) != 0) {
     finish(item, -errno);
     return false;
   }
   item.submitted = item.length;
   // Readers, too: this transfer reads the block.
-  item.fence = Fence::exportFrom(item.block->dmabuf.get(), uapi::kSyncWrite);
+  item.fence = Fence::exportFrom(item.part.block->dmabuf.get(), uapi::kSyncWrite);
   if (!item.fence) {
     finish(item, -errno);
     return false;
@@ -216,7 +216,7 @@ bool InEndpoint::close() {
     for (auto item = items_.rbegin(); item != items_.rend(); ++item) {
       (*item)->fence.close();
       if ((*item)->byDmabuf() && (*item)->submitted > 0 && !busMayBeGone_) {
-        int dmabuf = (*item)->block->dmabuf.get();
+        int dmabuf = (*item)->part.block->dmabuf.get();
         ::ioctl(fd_.get(), uapi::kFfsDmabufDetach, &dmabuf);
       }
       cancel(**item);

@@ -26,8 +26,8 @@ class InEndpoint : private AioOwner, private PollClient {
 
   /** A transfer of its own, of bytes that the endpoint keeps until they are sent. */
   void send(std::vector<uint8_t> bytes);
-  /** `header` and then the first `block->bytes` bytes of the block; `sent` hears 0 or the negative errno. */
-  void sendBlock(const std::vector<uint8_t>& header, std::shared_ptr<Block> block, std::function<void(int)> sent);
+  /** Each of `heads` as a transfer of its own, and then the part of a block; `sent` hears 0 or the negative errno. */
+  void sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent);
   /** Forgets a block: cancels its transfer if it is under way. Its `sent` is not called. */
   void abandon(const Block& block);
 
@@ -49,8 +49,9 @@ class InEndpoint : private AioOwner, private PollClient {
 
  private:
   struct Item {
-    std::vector<uint8_t> bytes;    // of a plain transfer
-    std::shared_ptr<Block> block;  // of a payload
+    std::vector<uint8_t> bytes;  // of a plain transfer
+    BlockPart part{};            // of a payload
+    size_t heads = 0;            // items right before a payload that announce it
     std::function<void(int)> sent;
     size_t length = 0;
     size_t submitted = 0;
@@ -58,8 +59,9 @@ class InEndpoint : private AioOwner, private PollClient {
     Fence fence;
     bool isOfBlock = false;
     bool finished = false;
-    bool byDmabuf() const { return block && block->usbAttached; }
-    const uint8_t* data() const { return block ? block->memory.data() : bytes.data(); }
+    bool isPayload() const { return static_cast<bool>(part.block); }
+    bool byDmabuf() const { return isPayload() && part.byDmabuf; }
+    const uint8_t* data() const { return isPayload() ? part.block->memory.data() + part.offset : bytes.data(); }
   };
   struct Slot : AioRequest {
     std::shared_ptr<Item> item;

@@ -4,8 +4,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "rx_stream.h"
-
 namespace iio_bridge {
 namespace {
 
@@ -105,7 +103,9 @@ bool Link::serve() {
       if (available < sizeof(FrameHeader)) return false;
       FrameHeader header;
       std::memcpy(&header, data, sizeof header);
-      if (stream_ != nullptr && stream_->handles(header)) return executeStreamFrame(header);
+      for (FrameHandler* handler : handlers_) {
+        if (handler->handles(header)) return execute(*handler, header);
+      }
       deliver(0, sizeof header);
       return true;
     }
@@ -116,14 +116,18 @@ bool Link::serve() {
 }
 
 /** False while the frame is incomplete. */
-bool Link::executeStreamFrame(const FrameHeader& header) {
-  const size_t payload = stream_->requestPayloadBytes(header);
+bool Link::execute(FrameHandler& handler, const FrameHeader& header) {
+  const size_t payload = handler.requestPayloadBytes(header);
   if (received_.size() - consumed_ < sizeof header + payload) return false;
   uint64_t bytesUsed = 0;
   std::memcpy(&bytesUsed, received_.data() + consumed_ + sizeof header, payload);
   consumed_ += sizeof header + payload;
-  stream_->handle(header, bytesUsed);
+  handler.handle(header, bytesUsed);
   return true;
+}
+
+void Link::removeHandler(FrameHandler& handler) {
+  handlers_.erase(std::remove(handlers_.begin(), handlers_.end(), &handler), handlers_.end());
 }
 
 void Link::deliver(int status, size_t bytes) {
@@ -145,7 +149,7 @@ void Link::close(int reason) {
   if (closing_) return;
   closing_ = true;
   reason_ = reason;
-  stream_ = nullptr;
+  handlers_.clear();
   stop();
   const int why = reason < 0 ? reason : -ESHUTDOWN;
   for (const Drain& drain : std::exchange(drains_, {})) drain.drained(why);

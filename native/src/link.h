@@ -8,11 +8,10 @@
 #include <vector>
 
 #include "block.h"
+#include "clock.h"
 #include "poller.h"
 
 namespace iio_bridge {
-
-class RxStream;
 
 /** The 8 bytes before everything in the binary protocol; little-endian like every host that speaks it. */
 struct FrameHeader {
@@ -23,11 +22,24 @@ struct FrameHeader {
 } __attribute__((packed));
 static_assert(sizeof(FrameHeader) == 8);
 
+/** Executes frames that occur per block without TypeScript. */
+class FrameHandler {
+ public:
+  virtual bool handles(const FrameHeader& header) const = 0;
+  /** Of a frame that it handles: bytes that follow the header, 8 at most. */
+  virtual size_t requestPayloadBytes(const FrameHeader& header) const = 0;
+  /** `bytesUsed`: the payload, 0 where there is none. */
+  virtual void handle(const FrameHeader& header, uint64_t bytesUsed) = 0;
+
+ protected:
+  ~FrameHandler() = default;
+};
+
 /**
  * A bidirectional byte stream with one client, and the parser of the one kind of frame that occurs per block.
  *
  * TypeScript pulls what it wants: a line, a number of bytes, or the next frame's header. While it waits for a frame,
- * block requests of the attached stream are executed here and do not reach it. So frames are executed in the order of
+ * block requests of the buffers that are open on the link are executed here and do not reach it. So frames are executed in the order of
  * their arrival, and a client that sends faster than TypeScript works, or that does not read its answers, is held back,
  * not buffered.
  */
@@ -46,14 +58,21 @@ class Link {
   void pull(Want want, size_t limit, Delivery delivery);
   /** `drained` hears 0 once at most `limit` bytes of send() wait for the client to read, or why that will not be. */
   void drain(size_t limit, Drained drained);
-  /** The stream whose block requests are executed without TypeScript; null for none. */
-  void setStream(RxStream* stream) { stream_ = stream; }
+  /** Frames that `handler` handles do not reach TypeScript from here on; it must be removed before it goes. */
+  void addHandler(FrameHandler& handler) { handlers_.push_back(&handler); }
+  void removeHandler(FrameHandler& handler);
   void setClosedHandler(std::function<void(int)> handler) { closed_ = std::move(handler); }
 
   /** Queues bytes; on USB as a transfer of their own. */
   virtual void send(std::vector<uint8_t> bytes) = 0;
-  virtual void sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) = 0;
-  virtual void abandon(const Block& block) = 0;
+  /** Each of `heads` as send() would, and then the part, with nothing in between; `sent` hears 0 or the negative errno. */
+  virtual void sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) = 0;
+  /**
+   * Forgets what is queued of a block: its `sent` is not called. False where bytes of it must still leave, because the
+   * client counts on them: the link keeps the block alive, and nobody may write to it any more. A block that went by
+   * dmabuf must be detached next.
+   */
+  virtual bool abandon(const Block& block) = 0;
   /**
    * Makes the link's hardware know a dmabuf, so that sendBlock needs no copy; 0 or a negative errno, -EOPNOTSUPP where
    * there is no such hardware.
@@ -96,7 +115,7 @@ class Link {
   void pump();
   bool serve();
   void deliver(int status, size_t bytes);
-  bool executeStreamFrame(const FrameHeader& header);
+  bool execute(FrameHandler& handler, const FrameHeader& header);
 
   std::vector<uint8_t> received_;
   size_t consumed_ = 0;
@@ -104,7 +123,7 @@ class Link {
   size_t limit_ = 0;
   Delivery delivery_;
   std::function<void(int)> closed_;
-  RxStream* stream_ = nullptr;
+  std::vector<FrameHandler*> handlers_;
   struct Drain {
     size_t limit;
     Drained drained;

@@ -24,12 +24,11 @@ void SocketLink::send(std::vector<uint8_t> bytes) {
   flush();
 }
 
-void SocketLink::sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) {
+void SocketLink::sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) {
   if (closing()) return;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&header);
   Item& item = items_.emplace_back();
-  item.bytes.assign(bytes, bytes + sizeof header);
-  item.block = std::move(block);
+  for (const auto& head : heads) item.bytes.insert(item.bytes.end(), head.begin(), head.end());
+  item.part = std::move(part);
   item.sent = std::move(sent);
   flush();
 }
@@ -38,15 +37,19 @@ void SocketLink::sendBlock(const FrameHeader& header, std::shared_ptr<Block> blo
  * The client counts on every byte that a header has announced, so a block that has begun to leave goes on, out of memory
  * that only this link knows any more: at most one block per link. One that has not begun is forgotten with its header.
  */
-void SocketLink::abandon(const Block& block) {
+bool SocketLink::abandon(const Block& block) {
+  bool isFree = true;
   for (auto item = items_.begin(); item != items_.end();) {
-    if (item->block.get() != &block) {
+    if (item->part.block.get() != &block) {
       ++item;
       continue;
     }
     item->sent = nullptr;
-    item = item->taken == 0 ? items_.erase(item) : std::next(item);
+    const bool hasBegun = item->taken > 0;
+    isFree = isFree && !hasBegun;
+    item = hasBegun ? std::next(item) : items_.erase(item);
   }
+  return isFree;
 }
 
 void SocketLink::collect(Poller& poller) {
@@ -86,10 +89,11 @@ bool SocketLink::sendSome() {
   for (auto item = items_.begin(); item != items_.end() && count + 2 <= pieces.size(); ++item) {
     const size_t head = item->bytes.size();
     if (item->taken < head) pieces[count++] = {item->bytes.data() + item->taken, head - item->taken};
-    if (!item->block) continue;
-    if (!item->access) item->access = CpuAccess(*item->block, uapi::kSyncRead);
+    const BlockPart& part = item->part;
+    if (!part.block) continue;
+    if (!item->access) item->access = CpuAccess(*part.block, uapi::kSyncRead);
     const size_t begin = item->taken > head ? item->taken - head : 0;
-    pieces[count++] = {item->block->memory.data() + begin, item->block->bytes - begin};
+    pieces[count++] = {part.block->memory.data() + part.offset + begin, part.bytes - begin};
   }
   msghdr message{};
   message.msg_iov = pieces.data();
@@ -109,7 +113,7 @@ void SocketLink::taken(size_t bytes) {
     const size_t step = std::min(bytes, first.length() - first.taken);
     first.taken += step;
     bytes -= step;
-    if (!first.block) unsentBytes_ -= step;
+    if (!first.part.block) unsentBytes_ -= step;
     if (first.taken < first.length()) return;
     const auto sent = std::move(first.sent);
     items_.pop_front();

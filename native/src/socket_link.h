@@ -16,8 +16,8 @@ class SocketLink : public Link, private PollClient {
   explicit SocketLink(UniqueFd socket) : socket_(std::move(socket)) {}
 
   void send(std::vector<uint8_t> bytes) override;
-  void sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) override;
-  void abandon(const Block& block) override;
+  void sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) override;
+  bool abandon(const Block& block) override;
   int attach(int) override { return -EOPNOTSUPP; }
   void detach(int) override {}
   SinkKind mappedSink() const override { return SinkKind::kSocket; }
@@ -25,11 +25,11 @@ class SocketLink : public Link, private PollClient {
 
  private:
   struct Item {
-    std::vector<uint8_t> bytes;    // an answer, or the header of the block
-    std::shared_ptr<Block> block;  // sent after the bytes; may be none
+    std::vector<uint8_t> bytes;  // an answer, or what comes before the block
+    BlockPart part{};            // sent after the bytes; may be none
     std::function<void(int)> sent;
     size_t taken = 0;  // by the kernel
-    size_t length() const { return bytes.size() + (block ? block->bytes : 0); }
+    size_t length() const { return bytes.size() + part.bytes; }
     CpuAccess access{};
   };
 

@@ -75,6 +75,15 @@ struct SyncFileInfo {
 };
 static_assert(sizeof(SyncFileInfo) == 56);
 
+struct SyncFenceInfo {
+  char obj_name[32];
+  char driver_name[32];
+  int32_t status;
+  uint32_t flags;
+  uint64_t timestamp_ns;
+};
+static_assert(sizeof(SyncFenceInfo) == 80);
+
 constexpr unsigned long kSyncIocFileInfo = _IOWR('>', 4, SyncFileInfo);
 
 }  // namespace iio_bridge::uapi

@@ -12,10 +12,8 @@ void UsbLink::send(std::vector<uint8_t> bytes) {
   if (!closing() && !bytes.empty()) in_.send(std::move(bytes));
 }
 
-void UsbLink::sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) {
-  if (closing()) return;
-  const auto* bytes = reinterpret_cast<const uint8_t*>(&header);
-  in_.sendBlock({bytes, bytes + sizeof header}, std::move(block), std::move(sent));
+void UsbLink::sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) {
+  if (!closing()) in_.sendBlock(std::move(heads), std::move(part), std::move(sent));
 }
 
 void UsbLink::collect(Poller& poller) {

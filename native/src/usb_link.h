@@ -13,8 +13,11 @@ class UsbLink : public Link {
   UsbLink(Aio& aio, UniqueFd in, UniqueFd out, size_t packetBytes);
 
   void send(std::vector<uint8_t> bytes) override;
-  void sendBlock(const FrameHeader& header, std::shared_ptr<Block> block, std::function<void(int)> sent) override;
-  void abandon(const Block& block) override { in_.abandon(block); }
+  void sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) override;
+  bool abandon(const Block& block) override {
+    in_.abandon(block);
+    return true;
+  }
   int attach(int dmabuf) override { return in_.attach(dmabuf); }
   void detach(int dmabuf) override { in_.detach(dmabuf); }
   SinkKind mappedSink() const override { return SinkKind::kAio; }

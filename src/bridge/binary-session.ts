@@ -8,6 +8,7 @@ import {
   decodeU32,
   decodeU64,
   ERRNO,
+  EXPLAIN_OP,
   encodeFrameHeader,
   encodeU32,
   type FrameHeader,
@@ -15,16 +16,19 @@ import {
   type Operation,
   opcodeOf,
   RESPONSE_OP,
+  STREAM_OPTIONS_OP,
 } from '@iio-bridge/protocol';
 import type { Link } from '../dataplane/link.js';
 import type { AttributeRef } from '../iio/context.js';
 import type { BridgeState } from './bridge-state.js';
+import type { BufferUser } from './buffers.js';
 import type { Client } from './client.js';
 import { EventStreams } from './event-streams.js';
 import { isHandshake } from './handshake.js';
 import type { Logger } from './logger.js';
 import type { BlockOpcodes, OpenBuffer, Payload } from './open-buffer.js';
 import { Recognition, type Surroundings } from './recognition.js';
+import { defaultSettings, parseStreamOptions, type StreamSettings } from './stream-options.js';
 import { compressed } from './text/compressed-context.js';
 
 /** What libiio's local backend waits for samples when a client does not say. */
@@ -38,6 +42,9 @@ const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
 /** Payloads are read from the link in pieces of at most this size. */
 const MAX_PIECE_BYTES = 1024 * 1024;
 const DISCARD_PIECE_BYTES = 32 * 1024;
+
+/** Far more than a client can want to say about a stream. Bytes. */
+const MAX_OPTIONS_BYTES = 16 * 1024;
 
 /** Indices from here on are negative in the code's upper half, which libiio shifts down with its sign. */
 const MAX_BLOCK_INDEX = 0x7fff;
@@ -72,17 +79,21 @@ export class BinarySession {
   readonly #link: Link;
   readonly #state: BridgeState;
   readonly #client: Client;
-  readonly #owner: object;
+  readonly #user: BufferUser;
   readonly #log: Logger;
   readonly #recognition: Recognition;
   readonly #events: EventStreams;
+  /** For the next opening of a buffer, by device and buffer index. */
+  readonly #streamSettings = new Map<string, StreamSettings>();
   #timeoutMs = DEFAULT_TIMEOUT_MS;
+  /** Why something was refused last. */
+  #refusal = '';
 
   constructor(link: Link, { state, client, owner, log }: BinarySessionOptions) {
     this.#link = link;
     this.#state = state;
     this.#client = client;
-    this.#owner = owner;
+    this.#user = { owner, client };
     this.#log = log;
     this.#recognition = new Recognition(state.protocol.generation, client);
     this.#events = new EventStreams(state.dataPlane);
@@ -99,6 +110,10 @@ export class BinarySession {
         }
         const header = decodeFrameHeader(bytes);
         if (header.op === RESPONSE_OP) {
+          continue;
+        }
+        if (header.op === STREAM_OPTIONS_OP || header.op === EXPLAIN_OP) {
+          await this.#serveExtension(header);
           continue;
         }
         const operation = this.#recognition.operation(header, this.#surroundings);
@@ -148,8 +163,53 @@ export class BinarySession {
     this.#link.send(...(payload === undefined || payload.byteLength === 0 ? [response] : [response, payload]));
   }
 
+  async #serveExtension(header: FrameHeader): Promise<void> {
+    if (header.op === EXPLAIN_OP) {
+      this.#respond(withPayload(new TextEncoder().encode(this.#refusal)));
+      return;
+    }
+    const length = decodeU32(await this.#link.read(4));
+    try {
+      if (length > MAX_OPTIONS_BYTES) {
+        await this.#discard(length, MAX_DISCARDED_BYTES);
+        throw new IioError('EINVAL', `stream options of ${length} bytes are above the limit of ${MAX_OPTIONS_BYTES}`);
+      }
+      this.#setStreamOptions(header.dev, codeLow(header.code), await this.#link.read(length));
+      this.#respond({ code: 0 });
+    } catch (error) {
+      if (!(error instanceof IioError) || error.code === 'ESHUTDOWN' || error.code === 'EPROTO') {
+        throw error;
+      }
+      this.#note(error);
+      this.#respond({ code: -errnoOf(error) });
+    }
+  }
+
+  /** @throws {IioError} `EINVAL`; `ENODEV` without such a buffer. */
+  #setStreamOptions(deviceIndex: number, bufferIndex: number, json: Uint8Array): void {
+    const device = this.#device(deviceIndex);
+    const buffer = device?.buffers.find(({ index }) => index === bufferIndex);
+    if (device === undefined || buffer === undefined) {
+      throw new IioError('ENODEV', `stream options: device ${deviceIndex} has no buffer ${bufferIndex}`);
+    }
+    const isOutput = buffer.direction === 'out';
+    const settings = parseStreamOptions(json, isOutput ? {} : this.#state.stream);
+    if (isOutput && (settings.ring !== undefined || settings.share)) {
+      throw new IioError(
+        'EINVAL',
+        `stream options: buffer ${bufferIndex} of ${device.id} is an output: no ring, no share`,
+      );
+    }
+    this.#streamSettings.set(settingsKey(deviceIndex, bufferIndex), settings);
+  }
+
+  #note(error: IioError): void {
+    this.#refusal = error.message;
+    this.#log.debug({ code: error.code }, error.message);
+  }
+
   #refuse(operation: Operation, header: FrameHeader, error: IioError): void {
-    this.#log.debug({ operation, code: error.code }, error.message);
+    this.#note(error);
     this.#respond({ code: -errnoOf(error), clientId: failureClient(operation, header) });
   }
 
@@ -185,7 +245,7 @@ export class BinarySession {
       case 'OPEN_BUFFER':
         return await this.#openBuffer(device, codeLow(code));
       case 'CLOSE_BUFFER':
-        await buffers.close(this.#deviceId(device), codeLow(code));
+        await buffers.close(this.#deviceId(device), codeLow(code), this.#user);
         return { code: 0 };
       case 'ENABLE_BUFFER': {
         const buffer = await this.#buffer(header);
@@ -234,7 +294,7 @@ export class BinarySession {
     }
     // 0 stands for the default on the wire, and for "for ever" in the data plane.
     this.#timeoutMs = ms === 0 ? DEFAULT_TIMEOUT_MS : ms === -1 ? 0 : ms === NON_BLOCKING ? 1 : ms;
-    for (const buffer of this.#state.buffers.ownedBy(this.#owner)) {
+    for (const buffer of this.#state.buffers.ownedBy(this.#user.owner)) {
       buffer.setTimeout(this.#timeoutMs);
     }
     return { code: 0 };
@@ -260,7 +320,10 @@ export class BinarySession {
       );
     }
     const maskBytes = await this.#link.read(ChannelMask.empty(device.channels.length).wordCount * 4);
-    const buffer = await this.#state.buffers.open(this.#owner, {
+    const key = settingsKey(deviceIndex, bufferIndex);
+    const stream = this.#streamSettings.get(key) ?? defaultSettings(this.#state.stream);
+    this.#streamSettings.delete(key);
+    const buffer = await this.#state.buffers.open(this.#user, {
       backend: this.#client.context.backend,
       device,
       deviceIndex,
@@ -273,6 +336,8 @@ export class BinarySession {
       memory: this.#state.memory,
       statistics: this.#state.statistics,
       samples: this.#state.dataPlane,
+      inputs: this.#state.inputs,
+      stream,
       log: this.#log.child({ device: device.id, buffer: bufferIndex }),
     });
     return withPayload(buffer.mask.toBytes());
@@ -314,7 +379,7 @@ export class BinarySession {
     }
     const payload = description.direction === 'in' ? NO_PAYLOAD : this.#payload(bytesUsed);
     try {
-      const buffer = this.#state.buffers.peek(this.#deviceId(header.dev), index);
+      const buffer = this.#state.buffers.peek(this.#deviceId(header.dev), index, this.#user);
       if (buffer === undefined) {
         await payload.discard();
         throw new IioError('EBADF', `buffer ${index} of ${this.#deviceId(header.dev)} is not open`);
@@ -325,7 +390,7 @@ export class BinarySession {
       if (!(error instanceof IioError) || error.code === 'ESHUTDOWN' || error.code === 'EPROTO') {
         throw error;
       }
-      this.#log.debug({ code: error.code }, error.message);
+      this.#note(error);
       return { code: blockFailureCode({ stage: 'enqueue', errno: errnoOf(error) }), clientId: header.clientId };
     }
   }
@@ -358,7 +423,7 @@ export class BinarySession {
   }
 
   async #buffer({ dev, code }: FrameHeader): Promise<OpenBuffer> {
-    return await this.#state.buffers.get(this.#deviceId(dev), codeLow(code));
+    return await this.#state.buffers.get(this.#deviceId(dev), codeLow(code), this.#user);
   }
 
   /** @throws {IioError} `EBADF`: no buffer of a device that does not exist is open. */
@@ -416,6 +481,10 @@ function attributeRef(operation: AttributeOperation, device: number, code: numbe
     case 'WRITE_CHN_EVT_ATTR':
       return { kind: 'channel-event', device, sub, attribute };
   }
+}
+
+function settingsKey(device: number, buffer: number): string {
+  return `${device}:${buffer}`;
 }
 
 function withPayload(payload: Uint8Array): Answer {

@@ -9,15 +9,18 @@ export class BlockMemory {
   readonly mode: Config['stream']['mode'];
   /** Streams that would copy are to be refused: see `assertZeroCopy`. */
   readonly requiresZeroCopy: boolean;
+  /** Blocks are ordinary memory because this machine has none for DMA. */
+  readonly heapIsMissing: boolean;
   readonly maxBlocks: number;
   readonly maxBlockBytes: number;
   readonly #budget: MemoryBudget;
   readonly #allocator: DmabufAllocator | undefined;
 
   /** `allocator`: undefined where every block is ordinary memory. Stays the caller's. */
-  constructor(config: Pick<Config, 'stream' | 'limits'>, allocator: DmabufAllocator | undefined) {
+  constructor(config: Pick<Config, 'stream' | 'limits' | 'emulate'>, allocator: DmabufAllocator | undefined) {
     this.mode = config.stream.mode;
     this.requiresZeroCopy = config.stream.require === 'zero-copy';
+    this.heapIsMissing = allocator === undefined && config.emulate === undefined;
     this.maxBlocks = config.limits.blocks;
     this.maxBlockBytes = config.limits.blockBytes;
     this.#budget = new MemoryBudget(config.limits.totalBytes);
@@ -27,6 +30,11 @@ export class BlockMemory {
   /** Whether blocks are memory that hardware can reach. */
   get hasDmabufs(): boolean {
     return this.#allocator !== undefined;
+  }
+
+  /** Bytes of all blocks that there are. */
+  get usedBytes(): number {
+    return this.#budget.usedBytes;
   }
 
   /**

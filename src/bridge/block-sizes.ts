@@ -45,6 +45,10 @@ export class BlockSizes {
     }
   }
 
+  get count(): number {
+    return this.#sizes.size;
+  }
+
   /** Bytes; undefined without blocks. */
   get smallest(): number | undefined {
     return this.#sizes.size === 0 ? undefined : Math.min(...this.#sizes.values());

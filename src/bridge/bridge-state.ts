@@ -5,6 +5,7 @@ import type { Buffers } from './buffers.js';
 import type { Clients } from './client.js';
 import type { Config, Permissions } from './config.js';
 import type { ContextServer } from './context-server.js';
+import type { InputEnvironment } from './input-capture.js';
 import type { ClientTimeouts } from './text/client-timeouts.js';
 import type { SharedBuffers } from './text/shared-buffers.js';
 
@@ -19,9 +20,11 @@ export interface BridgeState {
   readonly sharedBuffers: SharedBuffers;
   readonly timeouts: ClientTimeouts;
   readonly memory: BlockMemory;
+  readonly inputs: InputEnvironment;
   /** Shown by the contexts' backends as attributes of buffers. */
   readonly statistics: BufferStatistics;
   readonly limits: Config['limits'];
+  readonly stream: Config['stream'];
   readonly permissions: Permissions;
   readonly protocol: Config['protocol'];
   readonly dataPlane: DataPlane;

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { GENERATIONS, IioError } from '@iio-bridge/protocol';
 import { z } from 'zod';
+import { ringSettings } from './stream-options.js';
 
 const MIB = 1024 * 1024;
 
@@ -106,6 +107,16 @@ export const configSchema = z.strictObject({
       heap: z.string().optional(),
       /** Streams of which a side would copy are refused with `EOPNOTSUPP`. */
       require: z.literal('zero-copy').optional(),
+      ...ringSettings,
+    })
+    .prefault({}),
+  loss: z
+    .strictObject({
+      /**
+       * Devices (id or name, `*` stands for any text) with an attribute that counts the sample sets that they have lost.
+       * Others' losses are measured by their time stamps, or estimated.
+       */
+      counters: z.array(z.strictObject({ device: z.string().min(1), attribute: z.string().min(1) })).default([]),
     })
     .prefault({}),
   limits: z

@@ -9,6 +9,10 @@ export class MemoryBudget {
     this.#limit = limit;
   }
 
+  get usedBytes(): number {
+    return this.#used;
+  }
+
   /** @throws {IioError} `ENOMEM` over the limit. */
   take(bytes: number): void {
     if (this.#used + bytes > this.#limit) {

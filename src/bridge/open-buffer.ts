@@ -5,7 +5,9 @@ import type { Backend } from '../iio/backend.js';
 import type { BlockMemory } from './block-memory.js';
 import type { BufferStatistics } from './buffer-statistics.js';
 import type { NumberingFamily } from './client.js';
+import type { InputEnvironment } from './input-capture.js';
 import type { Logger } from './logger.js';
+import type { StreamSettings } from './stream-options.js';
 
 /** What the binary protocol's opcodes are called in the generation of the client. */
 export interface BlockOpcodes {
@@ -19,13 +21,18 @@ export interface SampleIoSource {
   openSampleIo(fd: number): SampleIo;
 }
 
-export interface OpenBufferOptions {
+/** Which buffer, and with what channels. */
+export interface OpenRequest {
   readonly backend: Backend;
   readonly device: DeviceDescription;
   /** Position of the device in the context of the client that opens the buffer. */
   readonly deviceIndex: number;
   readonly bufferIndex: number;
   readonly mask: ChannelMask;
+  readonly log: Logger;
+}
+
+export interface OpenBufferOptions extends OpenRequest {
   /** Where the answers to block requests go. */
   readonly link: Link;
   readonly family: NumberingFamily;
@@ -36,7 +43,10 @@ export interface OpenBufferOptions {
   /** Where an open buffer makes its figures known. */
   readonly statistics: BufferStatistics;
   readonly samples: SampleIoSource;
-  readonly log: Logger;
+  /** For inputs. */
+  readonly inputs: InputEnvironment;
+  /** What the client has asked for, or the configuration says. */
+  readonly stream: StreamSettings;
 }
 
 /** The samples behind a block request, on the wire. Exactly one of the two must be called. */

@@ -5,6 +5,7 @@ import type { AttributeRef } from '../iio/context.js';
 import { REGISTER_ATTRIBUTE } from '../iio/registers.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { Permissions } from './config.js';
+import { patternOf } from './glob.js';
 import type { Logger } from './logger.js';
 
 /** In libiio's hands: what it reads a register with is an attribute that it writes the address to. */
@@ -35,6 +36,10 @@ export class PermissionedBackend implements Backend {
   async readAttribute(ref: AttributeRef): Promise<Uint8Array> {
     this.#checkDebug(ref);
     return await this.#backend.readAttribute(ref);
+  }
+
+  async openAttribute(ref: AttributeRef): Promise<FileDescriptor | undefined> {
+    return await this.#backend.openAttribute?.(ref);
   }
 
   async writeAttribute(ref: AttributeRef, value: Uint8Array): Promise<number> {
@@ -165,9 +170,4 @@ function fileOf(device: DeviceDescription | undefined, ref: AttributeRef): strin
 
 function fileName(attribute: AttributeDescription | undefined, folder = '', stem = ''): string | undefined {
   return attribute === undefined ? undefined : `${folder}${attribute.filename ?? `${stem}${attribute.name}`}`;
-}
-
-function patternOf(glob: string): RegExp {
-  const parts = glob.split('*').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
-  return new RegExp(`^${parts.join('.*')}$`, 's');
 }

@@ -18,7 +18,9 @@ import { Buffers } from './buffers.js';
 import { Clients } from './client.js';
 import type { Config, Endpoint } from './config.js';
 import { ContextServer, type ContextSource } from './context-server.js';
+import type { InputEnvironment } from './input-capture.js';
 import type { Logger } from './logger.js';
+import { LossCounters } from './loss-counters.js';
 import { PermissionedBackend } from './permissions.js';
 import { StatisticsBackend } from './statistics-backend.js';
 import { type Announcer, TcpServer } from './tcp-server.js';
@@ -109,18 +111,28 @@ export class Service {
     const plane = DataPlane.start();
     this.#undo.push(() => plane.close());
     const claims = new BufferClaims();
-    const memory = new BlockMemory({ stream, limits: config.limits }, allocator);
+    const memory = new BlockMemory({ ...config, stream }, allocator);
+    const inputs: InputEnvironment = {
+      dataPlane: plane,
+      memory,
+      statistics,
+      lossCounters: new LossCounters(config.loss.counters),
+    };
     const shared = {
       buffers: new Buffers(claims),
       sharedBuffers: new SharedBuffers({
         claims,
-        memory,
+        inputs,
+        ring: config.stream.ring,
+        policy: config.stream.policy,
         openSampleIo: (fd) => plane.openSampleIo(fd),
         demux: config.protocol.demux,
       }),
       timeouts: new ClientTimeouts(),
       memory,
       statistics,
+      inputs,
+      stream: config.stream,
       limits: config.limits,
       protocol: config.protocol,
       dataPlane: plane,

@@ -71,6 +71,14 @@ export class StatisticsBackend implements Backend {
     throw new IioError('EACCES', `${place.ours} is a figure of the bridge's, which cannot be written`);
   }
 
+  async openAttribute(ref: AttributeRef): Promise<FileDescriptor | undefined> {
+    const place = this.#place(ref);
+    if (place === undefined) {
+      return await this.#backend.openAttribute?.(ref);
+    }
+    return 'ours' in place ? undefined : await this.#backend.openAttribute?.({ ...ref, attribute: place.theirs });
+  }
+
   async trigger(device: number): Promise<number> {
     return await this.#backend.trigger(device);
   }

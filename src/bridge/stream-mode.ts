@@ -1,5 +1,5 @@
 import { IioError } from '@iio-bridge/protocol';
-import type { BlockPath } from '../dataplane/rx-stream.js';
+import type { BlockPath } from '../dataplane/block-path.js';
 
 /** How many times the CPU copies samples on their way: not at all, on one side, on both. */
 export type StreamMode = 'zero-copy' | 'half-copy' | 'copy';
@@ -26,14 +26,14 @@ export interface StreamPath {
 }
 
 /**
- * The path of a stream, from the path of one of its blocks.
+ * The path of a stream, from the path of one of its blocks, in memory of `memory`.
  *
  * The errnos are those of Linux 6.12: IIO_BUFFER_DMABUF_ATTACH gives EPERM where the driver's buffer cannot take
  * dmabufs and ENOTTY or EINVAL before 6.11; FUNCTIONFS_DMABUF_ATTACH gives EPERM where the controller cannot do
  * scatter-gather and ENOTTY before 6.9. ENOMEM stands for a block without a dmabuf.
  */
-export function streamPath(path: BlockPath): StreamPath {
-  const fallbacks: FallbackCode[] = [];
+export function streamPath(path: BlockPath, memory?: { readonly heapIsMissing: boolean }): StreamPath {
+  const fallbacks: FallbackCode[] = memory?.heapIsMissing === true ? ['heap-missing'] : [];
   if (path.sourceRefusal !== undefined) {
     fallbacks.push(sourceFallback(path.sourceRefusal));
   }

@@ -2,6 +2,7 @@ import { getSystemErrorName } from 'node:util';
 import { IioError } from '@iio-bridge/protocol';
 import { systemError } from '../sys/errors.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
+import { Capture, type CaptureOptions } from './capture.js';
 import { Link } from './link.js';
 import { type NativeDataPlane, startNativeDataPlane } from './native.js';
 import { SampleIo } from './sample-io.js';
@@ -23,7 +24,7 @@ export type Call = (
  * The native thread through which samples flow. Owns the thread, and through it every endpoint file, IIO buffer
  * descriptor and block that is handed over; `close()` ends all of them.
  *
- * JavaScript sets links and streams up and takes them down. It is not in the path of a block.
+ * JavaScript sets links and captures up and takes them down. It is not in the path of a block.
  */
 export class DataPlane implements Disposable {
   readonly #native: NativeDataPlane;
@@ -123,7 +124,17 @@ export class DataPlane implements Disposable {
     return new SampleIo(id, this.#native, this.#call);
   }
 
-  /** Ends every link and stream, and the thread. */
+  /**
+   * Captures from an IIO buffer. Keeps a duplicate of `bufferFd`, so it must be closed before the buffer is.
+   * `overflowCounter`, which is taken: a file that shows how many sample sets the device has lost, for exact accounts.
+   *
+   * @throws {IioError} `EBADF`, `EMFILE`.
+   */
+  async createCapture(bufferFd: number, options: CaptureOptions, overflowCounter?: FileDescriptor): Promise<Capture> {
+    return await Capture.create(this.#native, this.#call, () => this.#newId(), bufferFd, options, overflowCounter);
+  }
+
+  /** Ends every link and capture, and the thread. */
   close(): void {
     if (this.#closed) {
       return;
@@ -158,7 +169,7 @@ export class DataPlane implements Disposable {
 
   #addLink(open: (id: number) => void): Link {
     const id = this.#newId();
-    const link = new Link(id, this.#native, this.#call, () => this.#newId());
+    const link = new Link(id, this.#native, this.#call);
     this.#links.set(id, link);
     open(id);
     return link;
@@ -166,7 +177,7 @@ export class DataPlane implements Disposable {
 
   async #adoptConnection(accept: (native: NativeDataPlane, link: number, token: number) => void): Promise<Connection> {
     const id = this.#newId();
-    const link = new Link(id, this.#native, this.#call, () => this.#newId());
+    const link = new Link(id, this.#native, this.#call);
     // Known before the connection is there: it may end before this function hears of it.
     this.#links.set(id, link);
     try {

@@ -1,7 +1,6 @@
 import { errnoName, FRAME_HEADER_BYTES, IioError } from '@iio-bridge/protocol';
 import type { Call } from './data-plane.js';
 import { type NativeDataPlane, Want } from './native.js';
-import { RxStream, type RxStreamOptions } from './rx-stream.js';
 
 /** Why a link ended: `closed` by us, or the errno name of what ended it (`ESHUTDOWN`: the bus is gone). */
 export type LinkEnd = 'closed' | string;
@@ -14,19 +13,18 @@ export type LinkEnd = 'closed' | string;
  * link) once the link is down.
  */
 export class Link {
-  readonly #id: number;
+  /** For the data plane. */
+  readonly id: number;
   readonly #native: NativeDataPlane;
   readonly #call: Call;
-  readonly #newId: () => number;
   readonly #whenEnded: Promise<LinkEnd>;
   #settleEnd: (end: LinkEnd) => void = () => undefined;
 
   /** Made by {@link DataPlane.openUsbLink} and {@link DataPlane.openSocketLink}, and for a connection that came in. */
-  constructor(id: number, native: NativeDataPlane, call: Call, newId: () => number) {
-    this.#id = id;
+  constructor(id: number, native: NativeDataPlane, call: Call) {
+    this.id = id;
     this.#native = native;
     this.#call = call;
-    this.#newId = newId;
     this.#whenEnded = new Promise((resolve) => {
       this.#settleEnd = resolve;
     });
@@ -52,7 +50,7 @@ export class Link {
   }
 
   /**
-   * The next frame's header. Block requests of this link's stream that arrive before it are executed by the data plane
+   * The next frame's header. Block requests of this link's readers that arrive before it are executed by the data plane
    * and do not show up here.
    */
   readFrame(): Promise<Uint8Array> {
@@ -64,7 +62,7 @@ export class Link {
    * leaves more than 1 MiB of them unread is not served further: what is read of it waits.
    */
   send(...transfers: readonly Uint8Array[]): void {
-    this.#native.send(this.#id, transfers);
+    this.#native.send(this.id, transfers);
   }
 
   /**
@@ -74,25 +72,12 @@ export class Link {
    * @throws {IioError} `ESHUTDOWN` (or what ended the link) once the link is down.
    */
   async drained(unsentBytes = 0): Promise<void> {
-    await this.#call('wait for the client to read', (native, token) => native.drain(this.#id, unsentBytes, token));
-  }
-
-  /**
-   * Attaches an IIO buffer to this link. The stream keeps a duplicate of `bufferFd`, so it must be closed before the
-   * buffer is.
-   *
-   * @throws {IioError} `ESHUTDOWN` when the link is down.
-   */
-  async createRxStream(bufferFd: number, options: RxStreamOptions): Promise<RxStream> {
-    const id = this.#newId();
-    const stream = new RxStream(id, this.#native, this.#call);
-    await this.#call('create a stream', (native, token) => native.createStream(id, this.#id, bufferFd, options, token));
-    return stream;
+    await this.#call('wait for the client to read', (native, token) => native.drain(this.id, unsentBytes, token));
   }
 
   /** Ends the link: what is under way is cancelled, not waited for. Resolves when it is gone. */
   async close(): Promise<void> {
-    this.#native.closeLink(this.#id);
+    this.#native.closeLink(this.id);
     await this.#whenEnded;
   }
 
@@ -102,7 +87,7 @@ export class Link {
   }
 
   async #pull(operation: string, want: Want, limit: number): Promise<Uint8Array> {
-    const bytes = await this.#call(operation, (native, token) => native.pull(this.#id, want, limit, token));
+    const bytes = await this.#call(operation, (native, token) => native.pull(this.id, want, limit, token));
     if (!(bytes instanceof Uint8Array)) {
       throw new IioError('EPROTO', `${operation}: the data plane answered without bytes`);
     }

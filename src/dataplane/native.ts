@@ -20,13 +20,35 @@ export interface NativeDataPlane {
   pull(link: number, want: Want, limit: number, token: number): void;
   send(link: number, transfers: readonly Uint8Array[]): void;
   closeLink(link: number): void;
-  createStream(stream: number, link: number, iioFd: number, options: NativeStreamOptions, token: number): void;
-  removeStream(stream: number, token: number): void;
-  createBlock(stream: number, index: number, clientId: number, dmabufFd: number, size: number, token: number): void;
-  freeBlock(stream: number, index: number, token: number): void;
-  setEnabled(stream: number, enabled: boolean, token: number): void;
-  setTimeout(stream: number, ms: number): void;
-  statistics(stream: number, token: number): void;
+  createCapture(capture: number, iioFd: number, counterFd: number, options: NativeCaptureOptions, token: number): void;
+  removeCapture(capture: number, token: number): void;
+  addCaptureBlock(capture: number, dmabufFd: number, size: number, token: number): void;
+  startCapture(capture: number, samplingHz: number, fifoSets: number, isLossless: boolean, token: number): void;
+  stopCapture(capture: number, token: number): void;
+  captureStatistics(capture: number, token: number): void;
+  createBlockReader(
+    reader: number,
+    capture: number,
+    link: number,
+    options: NativeBlockReaderOptions,
+    token: number,
+  ): void;
+  createSampleReader(
+    reader: number,
+    capture: number,
+    link: number,
+    sinkByAio: boolean,
+    own: number,
+    token: number,
+  ): void;
+  removeReader(reader: number, token: number): void;
+  readerStatistics(reader: number, token: number): void;
+  createBlock(reader: number, index: number, clientId: number, dmabufFd: number, size: number, token: number): void;
+  freeBlock(reader: number, index: number, token: number): void;
+  setActive(reader: number, active: boolean, token: number): void;
+  setTimeout(reader: number, ms: number): void;
+  takeSamples(reader: number, most: number, timeoutMs: number, token: number): void;
+  sendSamples(reader: number, most: number, line: string, timeoutMs: number, token: number): void;
   /** 0, or a negative errno. */
   openSampleIo(io: number, fd: number): number;
   readSamples(io: number, least: number, most: number, timeoutMs: number, token: number): void;
@@ -35,14 +57,25 @@ export interface NativeDataPlane {
   shutdown(): void;
 }
 
-export interface NativeStreamOptions {
+export interface NativeCaptureOptions {
+  readonly byRead: boolean;
+  readonly setBytes: number;
+  /** -1: none. */
+  readonly timestampOffset: number;
+  readonly flows: boolean;
+  readonly onDemand: boolean;
+  /** RingPolicy in native/src/capture.h. */
+  readonly policy: number;
+}
+
+export interface NativeBlockReaderOptions {
   readonly device: number;
   readonly buffer: number;
   readonly transferOp: number;
   readonly retryOp: number;
   readonly timeoutMs: number;
-  readonly sourceByRead: boolean;
   readonly sinkByAio: boolean;
+  readonly metadata: boolean;
 }
 
 /** Link::Want in native/src/link.h. */

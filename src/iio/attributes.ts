@@ -1,6 +1,7 @@
-import { constants } from 'node:fs';
+import { constants, openSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { IioError } from '@iio-bridge/protocol';
+import { FileDescriptor } from '../sys/file-descriptor.js';
 
 /** The largest value, its final byte included, that iiod reads and its clients make room for. */
 export const MAX_ATTRIBUTE_BYTES = 64 * 1024 - 1;
@@ -50,6 +51,15 @@ export async function writeAttribute(path: string, bytes: Uint8Array): Promise<n
     const { bytesWritten } = await file.write(bytes, 0, bytes.byteLength, null);
     return bytesWritten;
   });
+}
+
+/** The file, for repeated reading. @throws IioError as {@link readAttribute} */
+export function openAttribute(path: string): FileDescriptor {
+  try {
+    return new FileDescriptor(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), path);
+  } catch (error) {
+    throw asIioError('open', path, error);
+  }
 }
 
 async function withFile<T>(

@@ -9,6 +9,8 @@ export interface BackendBuffer extends AsyncDisposable {
   readonly fd: number;
   /** With the channels that the device switched on by itself. */
   readonly mask: ChannelMask;
+  /** The source stands still while nobody reads, and loses nothing by it. */
+  readonly isLossless?: boolean;
   /** @throws {IioError} what the driver says. */
   enable(lengths: BufferLengths): Promise<void>;
   disable(): Promise<void>;
@@ -25,6 +27,14 @@ export interface Backend {
 
   /** Returns the number of bytes that the driver took. @throws {IioError} as {@link readAttribute}. */
   writeAttribute(ref: AttributeRef, value: Uint8Array): Promise<number>;
+
+  /**
+   * A file that shows the attribute's value anew whenever it is read from its start; the caller closes it. Undefined, or
+   * without this method, where attributes are no files.
+   *
+   * @throws {IioError} as {@link readAttribute}.
+   */
+  openAttribute?(ref: AttributeRef): Promise<FileDescriptor | undefined>;
 
   /**
    * The position of the trigger that `device` is set to.

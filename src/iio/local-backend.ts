@@ -6,7 +6,7 @@ import {
   isTrigger,
 } from '@iio-bridge/protocol';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
-import { readAttribute, writeAttribute } from './attributes.js';
+import { openAttribute, readAttribute, writeAttribute } from './attributes.js';
 import type { Backend, BackendBuffer } from './backend.js';
 import { type BufferLengths, IioBuffer } from './buffer.js';
 import type { AttributeRef, LocalContext } from './context.js';
@@ -33,6 +33,10 @@ export class LocalBackend implements Backend {
   async writeAttribute(ref: AttributeRef, value: Uint8Array): Promise<number> {
     const path = this.#path(ref);
     return await this.#apart(ref, path, () => writeAttribute(path, value));
+  }
+
+  async openAttribute(ref: AttributeRef): Promise<FileDescriptor> {
+    return openAttribute(this.#path(ref));
   }
 
   async trigger(device: number): Promise<number> {

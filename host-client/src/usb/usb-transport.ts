@@ -80,12 +80,16 @@ export class UsbTransport implements Transport {
     } catch (error) {
       throw openError(device, error);
     }
+    let usbInterface: UsbInterface | undefined;
     try {
-      const usbInterface = claim(device, interfaceIndex);
+      usbInterface = claim(device, interfaceIndex);
       const transport = new UsbTransport(api, found, usbInterface, pipesOf(usbInterface));
       await transport.#pipeRequest('RESET_PIPES', 0);
       return transport;
     } catch (error) {
+      if (usbInterface !== undefined) {
+        await release(usbInterface);
+      }
       device.close();
       throw error instanceof IioError ? error : openError(device, error);
     }
@@ -123,12 +127,9 @@ export class UsbTransport implements Transport {
   /** Closes what is left of the links, releases the interface and closes the device. */
   async close(): Promise<void> {
     await Promise.all(this.#pipes.map(({ link }) => link?.close()));
-    try {
-      await this.#pipeRequest('RESET_PIPES', 0);
-      await new Promise<void>((resolve) => this.#interface.release(() => resolve()));
-    } catch {
-      // Only a lost device cannot be told; closing it is all that is left.
-    }
+    // A device that is lost, or stalls, cannot be told; what is left is to let go of it.
+    await this.#pipeRequest('RESET_PIPES', 0).catch(() => {});
+    await release(this.#interface);
     this.#device.close();
   }
 
@@ -189,6 +190,18 @@ function claim(device: UsbDevice, interfaceIndex: number): UsbInterface {
   }
   usbInterface.claim();
   return usbInterface;
+}
+
+/** Also gives a kernel driver that was detached its interface back. */
+function release(usbInterface: UsbInterface): Promise<void> {
+  return new Promise((resolve) => {
+    try {
+      usbInterface.release(() => resolve());
+    } catch {
+      // The device is gone.
+      resolve();
+    }
+  });
 }
 
 function pipesOf({ endpoints }: UsbInterface): readonly Pipe[] {

@@ -1,15 +1,20 @@
-import { type ChannelMask, type DeviceDescription, IioError, sampleLayout } from '@iio-bridge/protocol';
+import {
+  type ChannelMask,
+  type DeviceDescription,
+  IioError,
+  type SampleLayout,
+  sampleLayout,
+} from '@iio-bridge/protocol';
 import type { SampleIo } from '../../dataplane/sample-io.js';
 import type { Backend, BackendBuffer } from '../../iio/backend.js';
 import type { Logger } from '../logger.js';
 import { SerialQueue } from '../serial-queue.js';
-import { type BlockLayout, BufferClient } from './buffer-client.js';
 
 /** Short cycles are written several at a time, so that a cycle of one sample does not cost a call per sample. */
 const MIN_CYCLE_BYTES = 64 * 1024;
 
-/** How samples are read from a buffer and written to it. */
-export type BlockIo = Pick<SampleIo, 'read' | 'write' | 'close'>;
+/** How samples are written to a buffer. */
+export type BlockIo = Pick<SampleIo, 'write' | 'close'>;
 
 /** Where blocks are counted: {@link BlockMemory}. */
 export interface SampleMemory {
@@ -30,37 +35,37 @@ export interface SharedBufferOptions {
   /** Blocks that the kernel's FIFO has room for. */
   readonly fifoBlocks: number;
   readonly memory: SampleMemory;
-  readonly demux: boolean;
   readonly openSampleIo: (fd: number) => BlockIo;
   readonly log: Logger;
 }
 
 /** The backend's buffer as it is open now. */
 interface Running {
-  readonly requested: ChannelMask;
   readonly samples: number;
-  readonly layout: BlockLayout;
+  readonly layout: { readonly mask: ChannelMask; readonly sample: SampleLayout };
   readonly buffer: BackendBuffer;
   readonly io: BlockIo;
-  /** Whom its blocks are for: a client that has just come may want channels that this opening lacks. */
-  readers: readonly BufferClient[];
+}
+
+/** One client of an output. */
+export interface OutputClient {
+  readonly mask: ChannelMask;
+  /** Sample sets per block. */
+  readonly samples: number;
 }
 
 /**
- * A buffer that text clients have in common: owns the backend's buffer, open for all channels that one of them wants and
- * for blocks of the size of the largest. Whenever a client comes or goes and that changes something, it is opened anew.
+ * An output that text clients have in common: owns the backend's buffer, open from the first client to the last. One of them
+ * writes at a time.
  */
 export class SharedBuffer {
+  readonly isOutput = true;
   readonly #options: SharedBufferOptions;
-  readonly #clients = new Set<BufferClient>();
+  readonly #clients = new Set<OutputClient>();
   readonly #queue = new SerialQueue();
   #running: Running | undefined;
-  /** What a read is pending of. */
-  #reading: Running | undefined;
-  #writer: BufferClient | undefined;
+  #writer: OutputClient | undefined;
   #cycle: Uint8Array | undefined;
-  /** Why the buffer is not open although it has clients. */
-  #failure: Error | undefined;
 
   constructor(options: SharedBufferOptions) {
     this.#options = options;
@@ -70,16 +75,11 @@ export class SharedBuffer {
     return this.#options.cyclic;
   }
 
-  get isOutput(): boolean {
-    const { device, bufferIndex } = this.#options;
-    return device.buffers.find(({ index }) => index === bufferIndex)?.direction === 'out';
-  }
-
   get isUnused(): boolean {
     return this.#clients.size === 0;
   }
 
-  get layout(): BlockLayout | undefined {
+  get layout(): Running['layout'] | undefined {
     return this.#running?.layout;
   }
 
@@ -88,19 +88,18 @@ export class SharedBuffer {
    *
    * @param backend the client's own
    * @param samples sample sets per block
-   * @throws {IioError} what {@link Backend.openBuffer} and the driver say; what {@link SampleMemory.take} says; `EBUSY` for
-   * an output whose other clients use other channels or another backend
+   * @throws {IioError} what {@link Backend.openBuffer} and the driver say; what {@link SampleMemory.take} says; `EBUSY` where
+   * the other clients use other channels or another backend
    */
-  async join(backend: Backend, mask: ChannelMask, samples: number, log: Logger): Promise<BufferClient> {
-    const { device, demux } = this.#options;
-    if (this.isOutput && this.#clients.size > 0) {
+  async join(backend: Backend, mask: ChannelMask, samples: number): Promise<OutputClient> {
+    if (this.#clients.size > 0) {
       const isSame = [...this.#clients].every((other) => other.mask.equals(mask));
       // A backend also stands for what its clients may do, and was not asked for this one.
       if (!isSame || backend !== this.#options.backend) {
         throw new IioError('EBUSY', `${this.#name} is in use with other channels or by another kind of client`);
       }
     }
-    const client = new BufferClient(this, { device, mask, samples, demux, log });
+    const client: OutputClient = { mask, samples };
     this.#clients.add(client);
     try {
       await this.#queue.run(() => this.#adapt());
@@ -112,51 +111,25 @@ export class SharedBuffer {
   }
 
   /** Resolves when the buffer is closed, or open for the clients that remain. Does nothing the second time. */
-  async leave(client: BufferClient): Promise<void> {
+  async leave(client: OutputClient): Promise<void> {
     if (!this.#clients.delete(client)) {
       return;
-    }
-    if (client.lostBlocks > 0) {
-      this.#options.log.warn({ lostBlocks: client.lostBlocks }, 'a client lost blocks that it did not fetch in time');
     }
     if (this.#writer === client) {
       this.#writer = undefined;
     }
-    await this.#queue.run(async () => {
-      try {
-        await this.#adapt();
-      } catch (error) {
-        this.#failure = error instanceof Error ? error : new Error(String(error));
-        this.#notify(this.#failure);
-        throw error;
-      }
-    });
+    await this.#queue.run(() => this.#adapt());
   }
 
-  demand(): void {
-    if (this.#failure !== undefined) {
-      this.#notify(this.#failure);
-      return;
-    }
-    const running = this.#running;
-    if (running !== undefined && this.#reading !== running) {
-      this.#reading = running;
-      this.#read(running).catch((error: unknown) => this.#options.log.error({ err: error }, 'a buffer cannot be read'));
-    }
-  }
-
-  /** Makes `client` the one that writes until {@link endWriting}. @throws {IioError} `EPERM` for an input, `EBUSY`. */
-  beginWriting(client: BufferClient): void {
-    if (!this.isOutput) {
-      throw new IioError('EPERM', `${this.#name} is an input`);
-    }
+  /** Makes `client` the one that writes until {@link endWriting}. @throws {IioError} `EBUSY`. */
+  beginWriting(client: OutputClient): void {
     if (this.#writer !== undefined) {
       throw new IioError('EBUSY', `another client is writing to ${this.#name}`);
     }
     this.#writer = client;
   }
 
-  endWriting(client: BufferClient): void {
+  endWriting(client: OutputClient): void {
     if (this.#writer === client) {
       this.#writer = undefined;
     }
@@ -184,31 +157,20 @@ export class SharedBuffer {
     }
   }
 
-  /** Opens the buffer for the clients that there are, if it is not already. */
+  /** Opens the buffer for the clients that there are, if it is not already: what it plays is not cut off. */
   async #adapt(): Promise<void> {
-    const clients = [...this.#clients];
-    const [first, ...others] = clients;
-    const mask = others.reduce<ChannelMask | undefined>((union, { mask }) => union?.union(mask), first?.mask);
-    const samples = Math.max(0, ...clients.map((client) => client.samples));
+    const [first, ...others] = this.#clients;
     const before = this.#running;
-    const isSame = before !== undefined && mask !== undefined && before.requested.equals(mask);
-    // What an output plays must not be cut off because a client comes or goes.
-    if (isSame && (before.samples === samples || this.isOutput)) {
-      before.readers = clients;
-      return;
+    if (first === undefined) {
+      this.#running = undefined;
+      this.#cycle = undefined;
+      await this.#stop(before);
+    } else {
+      this.#running ??= await this.#start(first.mask, Math.max(first.samples, ...others.map(({ samples }) => samples)));
     }
-    this.#failure = undefined;
-    this.#running = undefined;
-    this.#cycle = undefined;
-    await this.#stop(before);
-    if (mask === undefined) {
-      return;
-    }
-    this.#running = await this.#start(clients, mask, samples);
-    this.#notify();
   }
 
-  async #start(readers: readonly BufferClient[], mask: ChannelMask, samples: number): Promise<Running> {
+  async #start(mask: ChannelMask, samples: number): Promise<Running> {
     const { backend, device, deviceIndex, bufferIndex, fifoBlocks, memory, openSampleIo } = this.#options;
     const buffer = await backend.openBuffer(deviceIndex, bufferIndex, mask);
     try {
@@ -219,9 +181,7 @@ export class SharedBuffer {
       memory.take(samples * sample.bytes);
       try {
         await buffer.enable({ length: samples * fifoBlocks, watermark: Math.max(1, Math.floor(samples / 2)) });
-        const io = openSampleIo(buffer.fd);
-        const layout = { mask: buffer.mask, sample };
-        return { requested: mask, samples, layout, buffer, io, readers };
+        return { samples, layout: { mask: buffer.mask, sample }, buffer, io: openSampleIo(buffer.fd) };
       } catch (error) {
         memory.give(samples * sample.bytes);
         throw error;
@@ -240,32 +200,6 @@ export class SharedBuffer {
     }
   }
 
-  /**
-   * Reads while some client waits. The block that is under way when the last of them gives up is kept for it: clients
-   * have time-outs of their own, this read has none.
-   */
-  async #read(running: Running): Promise<void> {
-    try {
-      while (this.#running === running && [...this.#clients].some((client) => client.isWaiting)) {
-        const bytes = await running.io.read(running.samples * running.layout.sample.bytes, 0);
-        for (const client of running.readers.filter((reader) => this.#clients.has(reader))) {
-          client.push({ layout: running.layout, bytes });
-        }
-      }
-    } catch (error) {
-      if (!(error instanceof IioError)) {
-        throw error;
-      }
-      if (this.#running === running) {
-        this.#notify(error);
-      }
-    } finally {
-      if (this.#reading === running) {
-        this.#reading = undefined;
-      }
-    }
-  }
-
   async #play(running: Running): Promise<void> {
     try {
       while (this.#running === running && this.#cycle !== undefined) {
@@ -276,12 +210,6 @@ export class SharedBuffer {
         this.#cycle = undefined;
         throw error;
       }
-    }
-  }
-
-  #notify(error?: Error): void {
-    for (const client of this.#clients) {
-      client.notify(error);
     }
   }
 

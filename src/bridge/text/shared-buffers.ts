@@ -1,9 +1,11 @@
-import { type ChannelMask, type DeviceDescription, IioError } from '@iio-bridge/protocol';
+import { type ChannelMask, type DeviceDescription, IioError, type RingPolicy } from '@iio-bridge/protocol';
 import type { Backend } from '../../iio/backend.js';
 import type { BufferClaim, BufferClaims } from '../buffer-claims.js';
+import type { InputEnvironment, RingSize } from '../input-capture.js';
 import type { Logger } from '../logger.js';
-import type { BufferClient, Chunk, ReadOptions } from './buffer-client.js';
-import { type BlockIo, type SampleMemory, SharedBuffer } from './shared-buffer.js';
+import type { Chunk, DeliveryOptions, InputClient, SampleLink } from './input-client.js';
+import { type BlockIo, type OutputClient, SharedBuffer } from './shared-buffer.js';
+import { SharedInput } from './shared-input.js';
 
 /** iiod's default for BUFFERS_COUNT. */
 const DEFAULT_FIFO_BLOCKS = 4;
@@ -14,7 +16,10 @@ const BUSY_MS = 50;
 export interface SharedBuffersOptions {
   readonly claims: BufferClaims;
   readonly openSampleIo: (fd: number) => BlockIo;
-  readonly memory: SampleMemory;
+  readonly inputs: InputEnvironment;
+  /** Captured ahead of the clients. */
+  readonly ring?: RingSize | undefined;
+  readonly policy?: RingPolicy | undefined;
   /** Clients get their own channels only, whatever the others have asked for. */
   readonly demux: boolean;
 }
@@ -28,72 +33,86 @@ export interface OpenRequest {
   /** Sample sets per block. */
   readonly samples: number;
   readonly cyclic: boolean;
+  /** Where samples go that are read. */
+  readonly link: SampleLink;
   readonly log: Logger;
 }
 
+/** A client of a shared buffer, by its direction. */
+type Membership =
+  | { readonly direction: 'in'; readonly shared: SharedInput; readonly client: InputClient }
+  | { readonly direction: 'out'; readonly shared: SharedBuffer; readonly client: OutputClient };
+
 /** One client's hold on a shared buffer. `close()` gives it up. */
 export class OpenSharedBuffer {
-  readonly #shared: SharedBuffer;
-  readonly #client: BufferClient;
+  readonly #membership: Membership;
   readonly #onClose: () => Promise<void>;
 
-  constructor(shared: SharedBuffer, client: BufferClient, onClose: () => Promise<void>) {
-    this.#shared = shared;
-    this.#client = client;
+  constructor(membership: Membership, onClose: () => Promise<void>) {
+    this.#membership = membership;
     this.#onClose = onClose;
   }
 
   get isOutput(): boolean {
-    return this.#shared.isOutput;
+    return this.#membership.direction === 'out';
   }
 
   get cyclic(): boolean {
-    return this.#shared.cyclic;
+    return this.#membership.shared.cyclic;
   }
 
   /** Of a sample set; 0 while the buffer is being opened anew. */
   get sampleBytes(): number {
-    return this.#shared.layout?.sample.bytes ?? 0;
+    return this.#membership.shared.layout?.sample.bytes ?? 0;
   }
 
   /** Of a block that the client asked for. */
   get blockBytes(): number {
-    return this.sampleBytes * this.#client.samples;
+    return this.sampleBytes * this.#membership.client.samples;
   }
 
-  /** @throws {IioError} as {@link BufferClient.read}; `EPERM` for an output. */
-  async read(maxBytes: number, options: ReadOptions): Promise<Chunk | undefined> {
-    if (this.isOutput) {
+  /** Sends the client its next samples. @throws {IioError} as {@link InputClient.deliver}; `EPERM` for an output. */
+  async deliver(maxBytes: number, options: DeliveryOptions): Promise<Chunk | undefined> {
+    if (this.#membership.direction === 'out') {
       throw new IioError('EPERM', 'an output buffer cannot be read');
     }
-    return await this.#client.read(maxBytes, options);
+    return await this.#membership.client.deliver(maxBytes, options);
   }
 
-  /** @throws {IioError} as {@link SharedBuffer.beginWriting}. */
+  /** @throws {IioError} as {@link SharedBuffer.beginWriting}; `EPERM` for an input. */
   beginWriting(): void {
-    this.#shared.beginWriting(this.#client);
+    const { shared, client } = this.#output;
+    shared.beginWriting(client);
   }
 
   endWriting(): void {
-    this.#shared.endWriting(this.#client);
+    const { shared, client } = this.#output;
+    shared.endWriting(client);
   }
 
-  /** @throws {IioError} as {@link SharedBuffer.write}. */
+  /** @throws {IioError} as {@link SharedBuffer.write}; `EPERM` for an input. */
   async write(bytes: Uint8Array, timeoutMs: number): Promise<void> {
-    await this.#shared.write(bytes, timeoutMs);
+    await this.#output.shared.write(bytes, timeoutMs);
   }
 
   repeat(bytes: Uint8Array): void {
-    this.#shared.repeat(bytes);
+    this.#output.shared.repeat(bytes);
   }
 
   async close(): Promise<void> {
     await this.#onClose();
   }
+
+  get #output(): Extract<Membership, { direction: 'out' }> {
+    if (this.#membership.direction === 'in') {
+      throw new IioError('EPERM', 'an input buffer cannot be written');
+    }
+    return this.#membership;
+  }
 }
 
 interface Entry {
-  readonly shared: SharedBuffer;
+  readonly shared: SharedInput | SharedBuffer;
   readonly claim: BufferClaim;
   /** Clients that are about to join. */
   joining: number;
@@ -118,7 +137,7 @@ export class SharedBuffers {
    * {@link SharedBuffer.join}; `ENODEV` if the device has no buffer; `EINVAL` for blocks without samples
    */
   async open(request: OpenRequest): Promise<OpenSharedBuffer> {
-    const { backend, device, mask, samples, cyclic, log } = request;
+    const { device, mask, samples, cyclic, log } = request;
     if (samples < 1) {
       throw new IioError('EINVAL', `blocks of ${samples} samples make no sense`);
     }
@@ -126,9 +145,9 @@ export class SharedBuffers {
     const key = `${device.id}:${bufferIndex}`;
     const entry = await this.#enter(key, request, bufferIndex);
     try {
-      const client = await entry.shared.join(backend, mask, samples, log);
+      const membership = await join(entry.shared, request);
       log.info({ samples, mask: mask.toText(), cyclic }, 'a text client opened a buffer');
-      return new OpenSharedBuffer(entry.shared, client, () => this.#leave(key, entry, client));
+      return new OpenSharedBuffer(membership, () => this.#leave(key, entry, membership));
     } finally {
       entry.joining -= 1;
       this.#releaseUnused(key, entry);
@@ -141,8 +160,8 @@ export class SharedBuffers {
    * @throws {IioError} `EINVAL` below 1 and above the limit, `EBUSY` if one is open, for 50 ms
    */
   async setBlocksCount(device: DeviceDescription, count: number): Promise<void> {
-    if (count < 1 || count > this.#options.memory.maxBlocks) {
-      throw new IioError('EINVAL', `${count} blocks are not between 1 and ${this.#options.memory.maxBlocks}`);
+    if (count < 1 || count > this.#options.inputs.memory.maxBlocks) {
+      throw new IioError('EINVAL', `${count} blocks are not between 1 and ${this.#options.inputs.memory.maxBlocks}`);
     }
     const isOpen = (): boolean => device.buffers.some(({ index }) => this.#open.has(`${device.id}:${index}`));
     await this.#retry(() => (isOpen() ? undefined : true), `${device.id} is open`);
@@ -174,24 +193,18 @@ export class SharedBuffers {
   }
 
   #add(key: string, request: OpenRequest, bufferIndex: number): Entry {
-    const { claims, memory, demux, openSampleIo } = this.#options;
+    const { claims, inputs, ring, policy = 'drop-newest', demux, openSampleIo } = this.#options;
     const { backend, device, deviceIndex, cyclic, log } = request;
+    const fifoBlocks = this.#fifoBlocks.get(device.id) ?? DEFAULT_FIFO_BLOCKS;
+    const address = { backend, device, deviceIndex, bufferIndex, fifoBlocks, log };
+    const isOutput = device.buffers.find(({ index }) => index === bufferIndex)?.direction === 'out';
     const entry: Entry = {
       joining: 0,
       emptied: undefined,
       claim: claims.claim(device.id, bufferIndex, 'text'),
-      shared: new SharedBuffer({
-        backend,
-        device,
-        deviceIndex,
-        bufferIndex,
-        cyclic,
-        fifoBlocks: this.#fifoBlocks.get(device.id) ?? DEFAULT_FIFO_BLOCKS,
-        memory,
-        demux,
-        openSampleIo,
-        log,
-      }),
+      shared: isOutput
+        ? new SharedBuffer({ ...address, cyclic, memory: inputs.memory, openSampleIo })
+        : new SharedInput({ ...address, inputs, ring, policy, demux }),
     };
     this.#open.set(key, entry);
     return entry;
@@ -213,8 +226,8 @@ export class SharedBuffers {
     }
   }
 
-  async #leave(key: string, entry: Entry, client: BufferClient): Promise<void> {
-    const left = entry.shared.leave(client);
+  async #leave(key: string, entry: Entry, membership: Membership): Promise<void> {
+    const left = leave(membership);
     if (entry.shared.isUnused && entry.joining === 0) {
       entry.emptied ??= left.catch(() => undefined);
     }
@@ -231,6 +244,19 @@ export class SharedBuffers {
       entry.claim.release();
     }
   }
+}
+
+async function join(shared: SharedInput | SharedBuffer, request: OpenRequest): Promise<Membership> {
+  const { backend, mask, samples } = request;
+  return shared.isOutput
+    ? { direction: 'out', shared, client: await shared.join(backend, mask, samples) }
+    : { direction: 'in', shared, client: await shared.join(request) };
+}
+
+function leave(membership: Membership): Promise<void> {
+  return membership.direction === 'out'
+    ? membership.shared.leave(membership.client)
+    : membership.shared.leave(membership.client);
 }
 
 /** The lowest one that has all of the mask's channels; 0.2x clients know of one buffer per device. */

@@ -251,6 +251,7 @@ export class TextSession {
       mask,
       samples: command.samples,
       cyclic: command.cyclic,
+      link: this.#link,
       log: this.#log.child({ device: device.id }),
     });
     this.#buffers.set(device.id, buffer);
@@ -271,20 +272,15 @@ export class TextSession {
   async #readBuffer(name: string, bytes: number): Promise<void> {
     let mask: ChannelMask | undefined;
     for (let left = bytes; ; ) {
-      const chunk = await this.#result(() => this.#nextChunk(name, left, mask));
+      const chunk = await this.#result(() => this.#deliver(name, left, mask));
       if (typeof chunk === 'number') {
         return this.#sendInteger(chunk);
       }
       if (chunk === undefined) {
         return this.#sendInteger(0);
       }
-      const transfers = [encode(`${chunk.bytes.byteLength}\n`)];
-      if (mask === undefined) {
-        transfers.push(encode(`${chunk.mask.toText()}\n`));
-        mask = chunk.mask;
-      }
-      this.#link.send(...transfers, chunk.bytes);
-      left -= chunk.bytes.byteLength;
+      mask = chunk.mask;
+      left -= chunk.bytes;
       if (left === 0) {
         return;
       }
@@ -292,9 +288,10 @@ export class TextSession {
     }
   }
 
-  #nextChunk(name: string, maxBytes: number, mask: ChannelMask | undefined) {
+  /** Sends the next chunk: see {@link InputClient.deliver}. */
+  #deliver(name: string, maxBytes: number, mask: ChannelMask | undefined) {
     const timeoutMs = this.#options.timeout.ms;
-    return this.#openBuffer(name).read(maxBytes, { mask, timeoutMs, signal: this.#gone.signal });
+    return this.#openBuffer(name).deliver(maxBytes, { mask, timeoutMs, signal: this.#gone.signal });
   }
 
   /**

@@ -50,6 +50,7 @@ interface Run {
  */
 export class EmulatedBuffer implements BackendBuffer {
   readonly mask: ChannelMask;
+  readonly isLossless = true;
   readonly #options: EmulatedBufferOptions;
   readonly #port: SamplePort;
   readonly #maxSets: number;

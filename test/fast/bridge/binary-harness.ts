@@ -24,6 +24,7 @@ import { Clients } from '../../../src/bridge/client.js';
 import { configSchema } from '../../../src/bridge/config.js';
 import { ContextServer, type ContextSource } from '../../../src/bridge/context-server.js';
 import type { Logger } from '../../../src/bridge/logger.js';
+import { LossCounters } from '../../../src/bridge/loss-counters.js';
 import { Session } from '../../../src/bridge/session.js';
 import { ClientTimeouts } from '../../../src/bridge/text/client-timeouts.js';
 import { SharedBuffers } from '../../../src/bridge/text/shared-buffers.js';
@@ -295,19 +296,28 @@ export class TestBridge {
         ? ContextServer.fixed(this.backend, SILENT)
         : new ContextServer(options.source(this.backend), SILENT);
     const memory = new BlockMemory(config, undefined);
+    const statistics = new BufferStatistics();
+    const inputs = {
+      dataPlane: this.plane,
+      memory,
+      statistics,
+      lossCounters: new LossCounters(config.loss.counters),
+    };
     this.state = {
       contexts,
       clients: new Clients(contexts),
       buffers: new Buffers(this.claims),
       sharedBuffers: new SharedBuffers({
         claims: this.claims,
-        memory,
+        inputs,
         openSampleIo: (fd) => this.plane.openSampleIo(fd),
         demux: config.protocol.demux,
       }),
       timeouts: new ClientTimeouts(),
       memory,
-      statistics: new BufferStatistics(),
+      statistics,
+      inputs,
+      stream: config.stream,
       limits: config.limits,
       permissions: config.permissions.usb,
       protocol: config.protocol,

@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs';
 import {
   ChannelMask,
   type ContextDescription,
@@ -5,8 +6,12 @@ import {
   IioError,
   parseScanFormat,
 } from '@iio-bridge/protocol';
+import { BlockMemory } from '../../../src/bridge/block-memory.js';
 import { BufferClaims } from '../../../src/bridge/buffer-claims.js';
+import { BufferStatistics } from '../../../src/bridge/buffer-statistics.js';
+import { configSchema } from '../../../src/bridge/config.js';
 import type { Logger } from '../../../src/bridge/logger.js';
+import { LossCounters } from '../../../src/bridge/loss-counters.js';
 import { ServedContext } from '../../../src/bridge/served-context.js';
 import { ClientTimeouts } from '../../../src/bridge/text/client-timeouts.js';
 import type { BlockIo } from '../../../src/bridge/text/shared-buffer.js';
@@ -15,6 +20,8 @@ import { type TextLink, TextSession } from '../../../src/bridge/text/text-sessio
 import type { Backend, BackendBuffer } from '../../../src/iio/backend.js';
 import type { BufferLengths } from '../../../src/iio/buffer.js';
 import type { AttributeRef } from '../../../src/iio/context.js';
+import type { FileDescriptor } from '../../../src/sys/file-descriptor.js';
+import { pipe, startPlane } from '../dataplane/sockets.js';
 
 const encoder = new TextEncoder();
 
@@ -81,35 +88,26 @@ export class FakeBuffer implements BackendBuffer {
   readonly written: Uint8Array[] = [];
   /** Set to make writes wait, as for a full FIFO. */
   full = false;
-  /** What a read that is pending when the buffer is closed still gets, because it had come already. */
-  crossing: Uint8Array | undefined;
   readonly #onClose: () => void;
-  #produced: Uint8Array = new Uint8Array(0);
-  #readers: { bytes: number; resolve(bytes: Uint8Array): void; reject(error: Error): void }[] = [];
+  /** What the data plane reads from, of an input, and its other end. */
+  readonly #pipe: readonly [FileDescriptor, FileDescriptor];
   #stuck: ((error: Error) => void)[] = [];
-  #failure: Error | undefined;
 
-  constructor(fd: number, mask: ChannelMask, onClose: () => void) {
-    this.fd = fd;
+  constructor(mask: ChannelMask, onClose: () => void) {
+    this.#pipe = pipe();
+    this.fd = this.#pipe[0].fd;
     this.mask = mask;
     this.#onClose = onClose;
   }
 
-  /** The device has sampled. */
+  /** The device has sampled; at most as much at once as a pipe holds. */
   produce(bytes: Uint8Array): void {
-    this.#produced = Buffer.concat([this.#produced, bytes]);
-    this.#serve();
-  }
-
-  /** How many reads wait for the device. */
-  get pendingReads(): number {
-    return this.#readers.length;
+    writeSync(this.#pipe[1].fd, bytes);
   }
 
   /** The device breaks. */
-  fail(code: string): void {
-    this.#failure = new IioError(code, 'the fake device is broken');
-    this.#serve();
+  fail(): void {
+    this.#pipe[1].close();
   }
 
   get writtenBytes(): Uint8Array {
@@ -125,6 +123,9 @@ export class FakeBuffer implements BackendBuffer {
   async close(): Promise<void> {
     this.closed = true;
     this.#onClose();
+    for (const end of this.#pipe) {
+      end.close();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -135,11 +136,6 @@ export class FakeBuffer implements BackendBuffer {
   sampleIo(): BlockIo {
     let closed = false;
     return {
-      read: (bytes) =>
-        new Promise((resolve, reject) => {
-          this.#readers.push({ bytes, resolve, reject });
-          this.#serve();
-        }),
       write: async (bytes, timeoutMs) => {
         if (this.full) {
           await new Promise<void>((_resolve, reject) => {
@@ -158,32 +154,11 @@ export class FakeBuffer implements BackendBuffer {
       },
       close: () => {
         closed = true;
-        if (this.crossing !== undefined) {
-          this.#readers.shift()?.resolve(this.crossing);
-        }
-        for (const reader of this.#readers.splice(0)) {
-          reader.reject(new IioError('EBADF', 'closed'));
-        }
         for (const reject of this.#stuck.splice(0)) {
           reject(new IioError('EBADF', 'closed'));
         }
       },
     };
-  }
-
-  #serve(): void {
-    for (let first = this.#readers[0]; first !== undefined; first = this.#readers[0]) {
-      if (this.#failure !== undefined) {
-        this.#readers.shift();
-        first.reject(this.#failure);
-      } else if (this.#produced.byteLength >= first.bytes) {
-        this.#readers.shift();
-        first.resolve(this.#produced.slice(0, first.bytes));
-        this.#produced = this.#produced.slice(first.bytes);
-      } else {
-        return;
-      }
-    }
   }
 }
 
@@ -257,9 +232,7 @@ export class FakeBackend implements Backend {
       throw new IioError('EINVAL', 'no channel');
     }
     const positions = new Set([...mask.positions(), ...this.coupled]);
-    const opened = new FakeBuffer(100 + this.buffers.length, ChannelMask.of(mask.channelCount, positions), () =>
-      this.#running.delete(device),
-    );
+    const opened = new FakeBuffer(ChannelMask.of(mask.channelCount, positions), () => this.#running.delete(device));
     this.#running.add(device);
     this.buffers.push(opened);
     return opened;
@@ -433,31 +406,27 @@ export class TextBench {
   readonly log = new FakeLog();
   readonly context = new ServedContext(this.backend);
   readonly timeouts = new ClientTimeouts();
-  /** Bytes of blocks in use. */
-  blockBytes = 0;
+  readonly plane = startPlane();
+  readonly memory: BlockMemory;
   readonly shared: SharedBuffers;
 
   constructor(options: { readonly demux?: boolean } = {}) {
+    const config = configSchema.parse({ stream: { mode: 'copy' }, limits: { blockBytes: 1024 * 1024 } });
+    this.memory = new BlockMemory(config, undefined);
     this.shared = new SharedBuffers({
       claims: this.claims,
       openSampleIo: (fd) => {
-        const buffer = this.backend.buffers.find((candidate) => candidate.fd === fd);
+        const buffer = this.backend.buffers.find((candidate) => !candidate.closed && candidate.fd === fd);
         if (buffer === undefined) {
           throw new Error(`no buffer has descriptor ${fd}`);
         }
         return buffer.sampleIo();
       },
-      memory: {
-        maxBlocks: 256,
-        take: (bytes) => {
-          if (bytes > 1024 * 1024) {
-            throw new IioError('EINVAL', 'above the limit');
-          }
-          this.blockBytes += bytes;
-        },
-        give: (bytes) => {
-          this.blockBytes -= bytes;
-        },
+      inputs: {
+        dataPlane: this.plane,
+        memory: this.memory,
+        statistics: new BufferStatistics(),
+        lossCounters: new LossCounters([]),
       },
       demux: options.demux ?? false,
     });

@@ -84,7 +84,7 @@ describe('a text session answers', () => {
     const bench = new TextBench();
     expect(await probe(bench, sent)).toBe(answer);
     expect(bench.log.errors).toEqual([]);
-    expect(bench.blockBytes).toBe(0);
+    expect(bench.memory.usedBytes).toBe(0);
   });
 
   it('what cannot be an id of the driver (EIO) where an error has no errno', async () => {

@@ -2,9 +2,9 @@ import { writeSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { decodeFrameHeader, encodeFrameHeader } from '@iio-bridge/protocol';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import type { BlockReaderOptions } from '../../../src/dataplane/block-reader.js';
 import { DataPlane } from '../../../src/dataplane/data-plane.js';
 import type { Link } from '../../../src/dataplane/link.js';
-import type { RxStreamOptions } from '../../../src/dataplane/rx-stream.js';
 import { openDescriptors, PeerSocket, pattern, pipe, socketpair, startPlane } from './sockets.js';
 
 const TRANSFER = 23;
@@ -15,14 +15,14 @@ const CLIENT = 7;
 const code = (name: string) => expect.objectContaining({ code: name });
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
 
-const OPTIONS: RxStreamOptions = {
+const OPTIONS: BlockReaderOptions = {
   device: 2,
   buffer: 1,
   transferOp: TRANSFER,
   retryOp: RETRY,
   timeoutMs: 0,
-  sourceByRead: true,
   sinkByAio: true,
+  metadata: false,
 };
 
 function openPair(plane = startPlane()): { link: Link; peer: PeerSocket; plane: DataPlane } {
@@ -42,16 +42,41 @@ async function answer(peer: PeerSocket): Promise<{ clientId: number; code: numbe
   return { clientId, code: value };
 }
 
+/** A capture whose one reader's requests are what is captured, as far as these tests use it. */
+async function openRequested(plane: DataPlane, link: Link, fd: number, options: BlockReaderOptions) {
+  const capture = await plane.createCapture(fd, {
+    byRead: true,
+    setBytes: 1,
+    flows: false,
+    onDemand: true,
+    policy: 'drop-newest',
+  });
+  const reader = await capture.openBlockReader(link, options);
+  await reader.activate();
+  return {
+    createBlock: reader.createBlock.bind(reader),
+    freeBlock: reader.freeBlock.bind(reader),
+    setTimeout: reader.setTimeout.bind(reader),
+    statistics: () => reader.statistics(),
+    start: () => capture.start({ samplingHz: 0, fifoSets: 0, isLossless: true }),
+    stop: () => capture.stop(),
+    close: async () => {
+      await reader.close();
+      await capture.close();
+    },
+  };
+}
+
 /** A stream from a pipe, with `blocks` blocks of {@link BLOCK} bytes, started. */
 async function openStream(
-  options: Partial<RxStreamOptions> = {},
+  options: Partial<BlockReaderOptions> = {},
   blocks = 1,
   blockBytes = BLOCK,
   plane = startPlane(),
 ) {
   const { link, peer } = openPair(plane);
   const [source, sink] = pipe();
-  const stream = await link.createRxStream(source.fd, { ...OPTIONS, ...options });
+  const stream = await openRequested(plane, link, source.fd, { ...OPTIONS, ...options });
   const frames = link.readFrame();
   frames.catch(() => undefined);
   const paths = [];

@@ -143,6 +143,10 @@ export class FakeServer {
           binary = true;
           return;
         }
+        if (Buffer.compare(bytes, BINARY_HANDSHAKE) === 0) {
+          link.send(Buffer.from('0\r\n'));
+          return;
+        }
         if (extension === STREAM_OPTIONS_OP) {
           // The length, then the text.
           if (bytes.length > 4) {

@@ -64,7 +64,7 @@ describe('a transceiver', () => {
       {
         index: 0,
         direction: 'in',
-        attributes: [{ name: 'data_available' }, { name: 'length_align_bytes' }],
+        attributes: [{ name: 'data_available' }, { name: 'direction' }, { name: 'length_align_bytes' }],
         channels: [0, 1],
       },
     ]);
@@ -82,7 +82,11 @@ describe('a transceiver', () => {
   });
 
   it('gives hwmon chips as devices without buffers', () => {
-    expect(hwmon?.channels.map(summarise)).toEqual(['in fan1: input', 'in pwm1: enable pwm1', 'in temp1: crit input']);
+    expect(hwmon?.channels.map(summarise)).toEqual([
+      'in fan1: input',
+      'in pwm1: enable pwm1',
+      'in temp1: crit input label',
+    ]);
     expect(hwmon?.channels[2]?.label).toBe('core');
     expect(names(hwmon?.attributes ?? [])).toEqual(['update_interval']);
     expect(discover(AD9361, { hwmon: false }).description.devices).toHaveLength(3);
@@ -99,7 +103,7 @@ describe('a transceiver', () => {
     expect(context.attributePath({ kind: 'debug', device, attribute: 1 })).toBe(
       '/sys/kernel/debug/iio/iio:device0/direct_reg_access',
     );
-    expect(context.attributePath({ kind: 'buffer', device: 2, sub: 0, attribute: 1 })).toBe(
+    expect(context.attributePath({ kind: 'buffer', device: 2, sub: 0, attribute: 2 })).toBe(
       `${sysfs}/iio:device10/buffer/length_align_bytes`,
     );
     expect(context.attributePath({ kind: 'channel', device: 0, sub: 1, attribute: 1 })).toBe(
@@ -349,7 +353,7 @@ describe('file names', () => {
     },
   );
 
-  it('reads labels instead of listing them', () => {
+  it('reads labels, and lists them as attributes for clients that do not know of labels', () => {
     const device = discoverDevice(`
       in_voltage0_raw
       in_voltage0_label = supply 3.3 V
@@ -363,7 +367,11 @@ describe('file names', () => {
       ['voltage0', 'supply 3.3 V'],
       ['voltage1', undefined],
     ]);
-    expect(device.channels.flatMap(({ attributes }) => names(attributes))).toEqual(['raw', 'raw', 'raw']);
+    expect(device.channels.map(({ attributes }) => names(attributes))).toEqual([
+      ['label', 'raw'],
+      ['label', 'raw'],
+      ['label', 'raw'],
+    ]);
   });
 });
 
@@ -459,13 +467,18 @@ describe('buffers', () => {
   it('are the legacy pair and bufferN, each with its own scan elements', () => {
     expect(device?.channels.map(({ id }) => id)).toEqual(['voltage0', 'timestamp', 'voltage3']);
     expect(device?.buffers).toEqual([
-      { index: 0, direction: 'in', attributes: [{ name: 'data_available' }], channels: [0] },
-      { index: 2, direction: 'out', attributes: [{ name: 'hwfifo_watermark' }], channels: [1, 2] },
+      { index: 0, direction: 'in', attributes: [{ name: 'data_available' }, { name: 'direction' }], channels: [0] },
+      {
+        index: 2,
+        direction: 'out',
+        attributes: [{ name: 'direction' }, { name: 'hwfifo_watermark' }],
+        channels: [1, 2],
+      },
       { index: 10, direction: 'out', attributes: [], channels: [] },
     ]);
     const [, second] = context.devices[0]?.buffers ?? [];
     expect(second?.scanElements.get(1)?.enable).toBe('/sys/bus/iio/devices/iio:device0/buffer2/in_timestamp_en');
-    expect(context.attributePath({ kind: 'buffer', device: 0, sub: 2, attribute: 0 })).toBe(
+    expect(context.attributePath({ kind: 'buffer', device: 0, sub: 2, attribute: 1 })).toBe(
       '/sys/bus/iio/devices/iio:device0/buffer2/hwfifo_watermark',
     );
   });

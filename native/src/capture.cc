@@ -1,0 +1,415 @@
+#include "capture.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+
+#include "reader.h"
+#include "uapi.h"
+
+namespace iio_bridge {
+namespace {
+
+// Below this many blocks with the hardware, the moment of an enqueue is worth a look at the clock: it may end a gap.
+constexpr size_t kFewBlocks = 2;
+
+// How long to wait for the end of a transfer of a block that some other endpoint still has.
+constexpr auto kBusyRetry = std::chrono::milliseconds(2);
+
+uint64_t clockNs(clockid_t clock) {
+  timespec now{};
+  ::clock_gettime(clock, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+uint64_t monotonicNs() { return clockNs(CLOCK_MONOTONIC); }
+
+template <typename Container, typename Value>
+void eraseFrom(Container& container, const Value& value) {
+  container.erase(std::remove(container.begin(), container.end(), value), container.end());
+}
+
+}  // namespace
+
+Capture::Capture(UniqueFd iio, UniqueFd overflowCounter, const Options& options)
+    : iio_(std::move(iio)), counter_(std::move(overflowCounter)), options_(options), flows_(options.flows) {
+  if (options.byRead) source_ = SourceKind::kRead;
+}
+
+Capture::~Capture() {
+  while (!blocks_.empty()) removeBlock(blocks_.back());
+}
+
+int Capture::attach(CaptureBlock& block) {
+  int fd = block.dmabuf.get();
+  if (::ioctl(iio_.get(), uapi::kIioDmabufAttach, &fd) != 0) return -errno;
+  block.iioAttached = true;
+  return 0;
+}
+
+void Capture::detach(CaptureBlock& block) {
+  if (!std::exchange(block.iioAttached, false)) return;
+  int fd = block.dmabuf.get();
+  ::ioctl(iio_.get(), uapi::kIioDmabufDetach, &fd);
+}
+
+/** Nobody has the block any more. */
+void Capture::end(CaptureBlock& block) {
+  for (Reader* reader : readers_) reader->forget(block);
+  detach(block);
+}
+
+int Capture::addBlock(UniqueFd dmabuf, size_t size, BlockPtr& added) {
+  auto block = std::make_shared<CaptureBlock>();
+  block->dmabuf = std::move(dmabuf);
+  block->size = size;
+  if (source_ == SourceKind::kDmabuf) {
+    const int error = block->dmabuf ? attach(*block) : -ENOMEM;
+    if (error != 0) {
+      if (!blocks_.empty()) return error;
+      source_ = SourceKind::kRead;
+      sourceErrno_ = -error;
+    }
+  }
+  if (source_ == SourceKind::kRead) {
+    const int error = block->map();
+    if (error != 0) return error;
+  }
+  blocks_.push_back(block);
+  if (flows_) free_.push_back(block);
+  added = block;
+  return 0;
+}
+
+void Capture::removeBlock(const BlockPtr& block) {
+  block->retired = true;
+  eraseFrom(blocks_, block);
+  eraseFrom(free_, block);
+  eraseFrom(filling_, block);
+  block->fence.close();
+  // A block that another reader still sends is detached when that has let go: its end must not be cut off.
+  if (block->state != CaptureBlock::State::kHeld) end(*block);
+}
+
+void Capture::start(const Run& run) {
+  run_ = run;
+  enabled_ = true;
+  faulted_ = false;
+  halted_ = false;
+  epoch_++;
+  sequence_ = 0;
+  position_ = 0;
+  lastEndNs_ = 0;
+  lastTimestampIsKnown_ = false;
+  countIsKnown_ = readCounter(lastCount_);
+  for (Reader* reader : readers_) reader->started();
+  replenish();
+}
+
+void Capture::stop() {
+  if (!enabled_) return;
+  drain();
+  enabled_ = false;
+  isReading_ = false;
+  retryAt_ = Clock::time_point::max();
+  // What the device has lost without our seeing a gap.
+  uint64_t count = 0;
+  if (countIsKnown_ && readCounter(count) && count > lastCount_) statistics_.lostSets += count - lastCount_;
+  if (!flows_) return;
+  if (source_ == SourceKind::kRead) {
+    for (const BlockPtr& block : filling_) {
+      block->state = CaptureBlock::State::kFree;
+      free_.push_back(block);
+    }
+    filling_.clear();
+  }
+  for (Reader* reader : readers_) reader->stopped();
+}
+
+void Capture::join(Reader& reader) {
+  readers_.push_back(&reader);
+  if (readers_.size() < 2 || flows_) return;
+  // From here on what is captured is for all.
+  flows_ = true;
+  for (const BlockPtr& block : blocks_) {
+    if (block->state == CaptureBlock::State::kFree) free_.push_back(block);
+  }
+  replenish();
+}
+
+void Capture::leave(Reader& reader) { eraseFrom(readers_, &reader); }
+
+size_t Capture::holdLimit(size_t own) const {
+  if (readers_.size() < 2) return SIZE_MAX;
+  const size_t surplus = blocks_.size() > owned_ ? blocks_.size() - owned_ : 0;
+  return std::max<size_t>(1, own + surplus / readers_.size());
+}
+
+size_t Capture::waiting() const {
+  size_t most = 0;
+  for (const Reader* reader : readers_) most = std::max(most, reader->backlog());
+  return most;
+}
+
+int Capture::enqueue(const BlockPtr& block, size_t bytes) {
+  // What has ended already, and was lost before it, must not be taken for what this block begins after.
+  if (filling_.size() < kFewBlocks && (counter_ || options_.timestampOffset >= 0)) drain();
+  block->bytes = bytes;
+  block->filled = 0;
+  block->isDone = false;
+  if (source_ == SourceKind::kDmabuf) {
+    uapi::IioDmabuf request{static_cast<uint32_t>(block->dmabuf.get()), 0, bytes};
+    int error = ::ioctl(iio_.get(), uapi::kIioDmabufEnqueue, &request) == 0 ? 0 : -errno;
+    if (error == -EBUSY) {
+      detach(*block);
+      error = attach(*block);
+      if (error == 0 && ::ioctl(iio_.get(), uapi::kIioDmabufEnqueue, &request) != 0) error = -errno;
+    }
+    if (error != 0) return error;
+    block->fence = Fence::exportFrom(block->dmabuf.get(), uapi::kSyncRead);
+    if (!block->fence) return -errno;
+  }
+  block->enqueuedNs = filling_.size() < kFewBlocks ? monotonicNs() : 0;
+  block->state = CaptureBlock::State::kFilling;
+  filling_.push_back(block);
+  return 0;
+}
+
+/** Gives the hardware all that there is, while the capture flows. */
+void Capture::replenish() {
+  if (!flows_ || !enabled_ || faulted_ || halted_) return;
+  while (!free_.empty() || makeRoom()) {
+    const BlockPtr block = free_.front();
+    free_.pop_front();
+    const int error = enqueue(block, block->size - block->size % options_.setBytes);
+    if (error == -EBUSY) {
+      free_.push_back(block);
+      retryAt_ = Clock::now() + kBusyRetry;
+      return;
+    }
+    if (error != 0) {
+      free_.push_back(block);
+      return failed(error);
+    }
+  }
+  if (options_.policy == RingPolicy::kStop && filling_.empty() && !blocks_.empty()) halt();
+}
+
+/** With nothing left for the hardware, takes the oldest block from whoever has let most of them wait. */
+bool Capture::makeRoom() {
+  if (options_.policy != RingPolicy::kDropOldest || filling_.size() >= std::min(kFewBlocks, blocks_.size() - 1)) return false;
+  const auto slowest = std::max_element(readers_.begin(), readers_.end(), [](const Reader* a, const Reader* b) {
+    return a->backlog() < b->backlog();
+  });
+  while (free_.empty() && slowest != readers_.end() && (*slowest)->dropOldest()) {
+  }
+  return !free_.empty();
+}
+
+void Capture::halt() {
+  halted_ = true;
+  for (Reader* reader : readers_) reader->failed(-ENOBUFS, nullptr);
+}
+
+void Capture::resume() {
+  if (!faulted_) return;
+  faulted_ = false;
+  replenish();
+}
+
+void Capture::expire() {
+  retryAt_ = Clock::time_point::max();
+  faulted_ = false;
+  replenish();
+}
+
+void Capture::collect(Poller& poller) {
+  replenish();
+  if (filling_.empty()) return;
+  if (source_ == SourceKind::kRead) {
+    if (isToRead()) poller.add(iio_.get(), POLLIN, *this);
+    return;
+  }
+  for (const BlockPtr& block : filling_) {
+    if (!block->isDone) poller.add(block->fence.fd(), POLLIN, *this);
+  }
+}
+
+bool Capture::isToRead() {
+  const bool was = isReading_;
+  isReading_ = enabled_ && !filling_.empty() &&
+               (!flows_ || !options_.onDemand ||
+                std::any_of(readers_.begin(), readers_.end(), [](const Reader* reader) { return reader->wants(); }));
+  // Until now the kernel's FIFO had to keep what came.
+  if (isReading_ && !was && options_.onDemand && filling_.front()->filled == 0) filling_.front()->enqueuedNs = monotonicNs();
+  return isReading_;
+}
+
+void Capture::onReady(int fd) {
+  if (source_ == SourceKind::kRead) return readIntoHead();
+  const auto ready = std::find_if(filling_.begin(), filling_.end(),
+                                  [fd](const auto& block) { return !block->isDone && block->fence.fd() == fd; });
+  if (ready == filling_.end()) return;
+  if (ready == filling_.begin()) {
+    uint64_t endedAtNs = 0;
+    const int status = (*ready)->fence.status(endedAtNs);
+    if (status != 0) completed(status > 0 ? 0 : status, endedAtNs);
+  } else {
+    // Refused by the driver while others wait: its turn comes after theirs.
+    (*ready)->status = (*ready)->fence.status();
+    (*ready)->isDone = (*ready)->status != 0;
+  }
+  completeDone();
+}
+
+void Capture::completeDone() {
+  while (!filling_.empty() && filling_.front()->isDone) {
+    const int status = filling_.front()->status;
+    completed(status > 0 ? 0 : status, 0);
+  }
+}
+
+/** Takes what the source is done with, before poll() says so. */
+void Capture::drain() {
+  if (source_ == SourceKind::kRead) return;
+  while (!filling_.empty()) {
+    uint64_t endedAtNs = 0;
+    const int status = filling_.front()->isDone ? filling_.front()->status : filling_.front()->fence.status(endedAtNs);
+    if (status == 0) return;
+    completed(status > 0 ? 0 : status, endedAtNs);
+  }
+}
+
+void Capture::readIntoHead() {
+  while (isToRead()) {
+    CaptureBlock& block = *filling_.front();
+    CpuAccess access(block, uapi::kSyncWrite);
+    const ssize_t count = ::read(iio_.get(), block.memory.data() + block.filled, block.bytes - block.filled);
+    const int error = count < 0 ? errno : 0;
+    access = {};
+    if (error == EAGAIN || error == EINTR) return;
+    if (count <= 0) return completed(error != 0 ? -error : -EPIPE, 0);
+    block.filled += static_cast<size_t>(count);
+    if (block.filled == block.bytes) completed(0, 0);
+    if (filling_.empty()) replenish();
+  }
+}
+
+/** The source is done with the block at the head of its queue. */
+void Capture::completed(int status, uint64_t endedAtNs) {
+  const BlockPtr block = filling_.front();
+  filling_.pop_front();
+  block->fence.close();
+  const uint64_t now = monotonicNs();
+  // A fence that was over before it could be exported says nothing about when.
+  if (endedAtNs < block->enqueuedNs || endedAtNs > now || endedAtNs <= lastEndNs_) endedAtNs = now;
+  if (status < 0) {
+    lastEndNs_ = endedAtNs;
+    statistics_.sourceErrors++;
+    block->state = CaptureBlock::State::kFree;
+    if (flows_) {
+      free_.push_back(block);
+      if (enabled_) failed(status);
+    } else {
+      for (Reader* reader : std::vector<Reader*>(readers_)) reader->failed(status, block.get());
+    }
+    return;
+  }
+  const auto filled = std::make_shared<Filled>();
+  filled->block = block;
+  filled->bytes = block->bytes;
+  filled->record = account(*block, endedAtNs);
+  filled->holders = 1;
+  block->state = CaptureBlock::State::kHeld;
+  for (Reader* reader : std::vector<Reader*>(readers_)) reader->offer(filled);
+  release(filled);
+}
+
+BlockRecord Capture::account(CaptureBlock& block, uint64_t endedAtNs) {
+  BlockRecord record;
+  record.sequence = sequence_++;
+  record.epoch = epoch_;
+  record.flags = kLossExact;
+  record.capturedAtNs = clockNs(CLOCK_REALTIME) - (monotonicNs() - endedAtNs);
+  if (!run_.isLossless && lastEndNs_ != 0 && block.enqueuedNs > lastEndNs_) {
+    accountGap(block, block.enqueuedNs - lastEndNs_, record);
+  }
+  lastEndNs_ = endedAtNs;
+  position_ += block.bytes;
+  statistics_.blocks++;
+  statistics_.bytes += block.bytes;
+  if (filling_.empty() && options_.timestampOffset >= 0) noteLastTimestamp(block);
+  return record;
+}
+
+void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& record) {
+  const double fifoNs = run_.samplingHz > 0 ? run_.fifoSets * 1e9 / run_.samplingHz : 0;
+  if (static_cast<double>(gapNs) <= fifoNs) return;
+  record.gapNs = gapNs - static_cast<uint64_t>(fifoNs);
+  const bool lastIsKnown = std::exchange(lastTimestampIsKnown_, false);
+  uint64_t count = 0;
+  int64_t first = 0;
+  if (countIsKnown_ && readCounter(count)) {
+    record.lostSets = count - lastCount_;
+    lastCount_ = count;
+  } else if (lastIsKnown && run_.samplingHz > 0 &&
+             readTimestamp(block, static_cast<size_t>(options_.timestampOffset), first)) {
+    const double sets = static_cast<double>(first - lastTimestamp_) * run_.samplingHz / 1e9;
+    record.lostSets = sets > 1 ? static_cast<uint64_t>(std::llround(sets)) - 1 : 0;
+  } else {
+    record.lostSets = static_cast<uint64_t>(static_cast<double>(record.gapNs) * run_.samplingHz / 1e9);
+    record.flags = 0;
+  }
+  statistics_.overruns++;
+  statistics_.gapNs += record.gapNs;
+  statistics_.lostSets += record.lostSets;
+}
+
+bool Capture::readCounter(uint64_t& value) const {
+  if (!counter_) return false;
+  char text[32] = {};
+  if (::pread(counter_.get(), text, sizeof text - 1, 0) <= 0) return false;
+  char* end = nullptr;
+  value = std::strtoull(text, &end, 0);
+  return end != text;
+}
+
+bool Capture::readTimestamp(CaptureBlock& block, size_t offset, int64_t& value) const {
+  // A sample set that began in another block is not looked for.
+  if (position_ % options_.setBytes != 0 || block.bytes % options_.setBytes != 0 || block.map() != 0) return false;
+  const CpuAccess access(block, uapi::kSyncRead);
+  std::memcpy(&value, block.memory.data() + offset, sizeof value);
+  return true;
+}
+
+/** The hardware has nothing to fill now: what comes next may come after a gap. */
+void Capture::noteLastTimestamp(CaptureBlock& block) {
+  const size_t offset = static_cast<size_t>(options_.timestampOffset);
+  lastTimestampIsKnown_ =
+      block.bytes >= options_.setBytes && readTimestamp(block, block.bytes - options_.setBytes + offset, lastTimestamp_);
+}
+
+/** While the capture flows: nothing is captured until a reader wants something again. */
+void Capture::failed(int status) {
+  faulted_ = true;
+  for (Reader* reader : std::vector<Reader*>(readers_)) reader->failed(status, nullptr);
+}
+
+void Capture::release(const FilledPtr& filled) {
+  if (--filled->holders > 0) return;
+  const BlockPtr& block = filled->block;
+  block->state = CaptureBlock::State::kFree;
+  if (block->retired) {
+    end(*block);
+  } else if (flows_) {
+    free_.push_back(block);
+  }
+}
+
+}  // namespace iio_bridge
