@@ -24,7 +24,16 @@ function labProject(machine: MachineKind, order: number, exclude: readonly strin
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'fast', include: ['test/fast/**/*.test.ts'], sequence: { groupOrder: 0 } } },
+      // The time is for a busy machine: what hangs is to end.
+      {
+        test: {
+          name: 'fast',
+          include: ['test/fast/**/*.test.ts'],
+          sequence: { groupOrder: 0 },
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
+        },
+      },
       labProject('uml', 1, ['**/*.qemu.test.ts'], 1),
       labProject('qemu', 2, ['**/*.uml.test.ts'], 3),
       // Not part of `npm test`: the kernel with KASAN and lockdep, for `vitest run --project qemu-debug`.

@@ -12,6 +12,7 @@
         "src/fence.cc",
         "src/in_endpoint.cc",
         "src/link.cc",
+        "src/locked_memory.cc",
         "src/loss_counter.cc",
         "src/out_endpoint.cc",
         "src/payload.cc",

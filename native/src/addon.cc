@@ -6,7 +6,6 @@
 #include <napi.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/mman.h>
 
 #include <cerrno>
 #include <cstring>
@@ -19,6 +18,7 @@
 #include "block_reader.h"
 #include "capture.h"
 #include "data_plane.h"
+#include "locked_memory.h"
 #include "sample_reader.h"
 #include "socket_link.h"
 #include "tcp_listener.h"
@@ -681,11 +681,9 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
     });
   }
 
-  /** Keeps the process's memory from being swapped out; returns 0 or a negative errno. */
-  Napi::Value lockMemory(const Napi::CallbackInfo& info) {
-    // As pages come into use: the JavaScript engine reserves far more than it ever touches.
-    const int status = ::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0 ? 0 : -errno;
-    return Napi::Number::New(info.Env(), status);
+  /** (token): keeps what the data plane's thread runs on from being paged out. */
+  void lockMemory(const Napi::CallbackInfo& info) {
+    post([this, token = id(info[0])] { done(token, iio_bridge::lockMemory()); });
   }
 
   void shutdown(const Napi::CallbackInfo&) { end(); }

@@ -35,6 +35,8 @@ class InEndpoint : private AioOwner, private PollClient {
   int attach(int dmabuf);
   void detach(int dmabuf);
 
+  /** Nothing is queued. */
+  bool isIdle() const { return items_.empty(); }
   /** Bytes of send() that the controller has not yet sent. */
   size_t unsentBytes() const { return unsentBytes_; }
 

@@ -102,7 +102,9 @@ void Link::drain(size_t limit, Drained drained) {
 
 void Link::proceed() {
   const auto waiting = std::stable_partition(drains_.begin(), drains_.end(),
-                                             [this](const Drain& drain) { return unsentBytes() > drain.limit; });
+                                             [this](const Drain& drain) {
+                                               return unsentBytes() > drain.limit || (drain.limit == 0 && !isIdle());
+                                             });
   if (waiting != drains_.end()) busySince_ = Clock::now();
   for (auto drain = waiting; drain != drains_.end(); ++drain) drain->drained(0);
   drains_.erase(waiting, drains_.end());

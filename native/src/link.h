@@ -57,7 +57,10 @@ class Link {
    * exceeds `limit`.
    */
   void pull(Want want, size_t limit, Delivery delivery);
-  /** `drained` hears 0 once at most `limit` bytes of send() wait for the client to read, or why that will not be. */
+  /**
+   * `drained` hears 0 once at most `limit` bytes of send() wait for the client to read, or why that will not be. With a
+   * limit of 0 blocks count, too.
+   */
   void drain(size_t limit, Drained drained);
   /** Frames that `handler` handles do not reach TypeScript from here on; it must be removed before it goes. */
   void addHandler(FrameHandler& handler) { handlers_.push_back(&handler); }
@@ -126,6 +129,8 @@ class Link {
   void receivedByHardware(Payload& payload, int status);
   /** Nothing is to be received but what is wanted: the rest may be a payload, which goes elsewhere. */
   void receiveExactly() { exact_ = true; }
+  /** Nothing is to be sent, bytes or blocks. */
+  virtual bool isIdle() const = 0;
   /** How much of what was given to send() is still ours. */
   virtual size_t unsentBytes() const = 0;
   /** Nothing may be submitted from here on. */

@@ -33,6 +33,7 @@ class SocketLink : public Link, private PollClient {
     CpuAccess access{};
   };
 
+  bool isIdle() const override { return items_.empty(); }
   size_t unsentBytes() const override { return unsentBytes_; }
   void stop() override {}
   bool closeFiles() override;

@@ -27,6 +27,7 @@ class UsbLink : public Link {
   void busGone() override { close(-ESHUTDOWN); }
 
  private:
+  bool isIdle() const override { return in_.isIdle(); }
   size_t unsentBytes() const override { return in_.unsentBytes(); }
   size_t receiveByHardware(const std::shared_ptr<Payload>& payload) override;
   void resume();

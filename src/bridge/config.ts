@@ -118,7 +118,7 @@ export const configSchema = z.strictObject({
       realtimePriority: z.number().int().min(1).max(99).optional(),
       /** The processor that it runs on. */
       cpu: z.number().int().min(0).max(1023).optional(),
-      /** Nothing that the bridge uses is swapped out. */
+      /** What it runs on is not paged out: code, native heap, stack. */
       lockMemory: z.boolean().default(false),
     })
     .prefault({}),

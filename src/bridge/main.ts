@@ -98,7 +98,7 @@ program
   .optionsGroup('Real time:')
   .option('--realtime <priority>', 'SCHED_FIFO for the thread through which all samples go, 1 to 99', integer)
   .option('--cpu <n>', 'the processor that it runs on', integer)
-  .option('--lock-memory', 'nothing that the bridge uses is swapped out')
+  .option('--lock-memory', 'what that thread runs on is not paged out')
   .optionsGroup('Other:')
   .option('--metrics <[host:]port>', 'serve figures for Prometheus here, on loopback without a host, as /metrics')
   .addOption(

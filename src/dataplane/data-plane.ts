@@ -21,7 +21,7 @@ export interface Tuning {
   readonly realtimePriority?: number | undefined;
   /** The number of the one processor to run on. */
   readonly cpu?: number | undefined;
-  /** Nothing that the process uses is swapped out. */
+  /** What the data plane runs on is not paged out: code, native heap, stack. */
   readonly lockMemory?: boolean | undefined;
 }
 
@@ -176,12 +176,8 @@ export class DataPlane implements Disposable {
    */
   async tune({ realtimePriority, cpu, lockMemory = false }: Tuning): Promise<void> {
     if (lockMemory) {
-      const operation = "lock the process's memory";
-      this.#assertOpen(operation);
-      const status = this.#native.lockMemory();
-      if (status < 0) {
-        throw systemError(getSystemErrorName(status), operation, { EPERM: MEMORY_HINT, ENOMEM: MEMORY_HINT });
-      }
+      const hints = { EPERM: MEMORY_HINT, ENOMEM: MEMORY_HINT, EAGAIN: MEMORY_HINT };
+      await this.#tune("lock the data plane's memory", hints, (native, token) => native.lockMemory(token));
     }
     if (cpu !== undefined) {
       await this.#tune(`run the data plane on processor ${cpu}`, { EINVAL: CPU_HINT }, (native, token) =>

@@ -67,7 +67,7 @@ export class Link {
 
   /**
    * Waits until at most `unsentBytes` bytes of {@link send} are still queued: before sending more of an answer of any
-   * length, and with 0 before closing a link whose last answer is to arrive.
+   * length, and with 0, when blocks count as well, before closing a link whose last answer is to arrive.
    *
    * @throws {IioError} `ESHUTDOWN` (or what ended the link) once the link is down.
    */

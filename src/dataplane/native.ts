@@ -83,8 +83,7 @@ export interface NativeDataPlane {
   closeSampleIo(io: number): void;
   setRealtime(priority: number, token: number): void;
   setCpu(cpu: number, token: number): void;
-  /** 0, or a negative errno. */
-  lockMemory(): number;
+  lockMemory(token: number): void;
   shutdown(): void;
 }
 

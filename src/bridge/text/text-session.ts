@@ -265,6 +265,10 @@ export class TextSession {
     if (buffer === undefined) {
       throw new IioError('ENXIO', `the client does not have ${device.id} open`);
     }
+    // What has been read is on its way in blocks that end with the buffer.
+    if (!buffer.isOutput) {
+      await this.#link.drained(0);
+    }
     this.#buffers.delete(device.id);
     await buffer.drain();
     await buffer.close();

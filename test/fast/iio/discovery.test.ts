@@ -219,7 +219,7 @@ describe('an instrument with analogue and digital pins', () => {
       'out voltage15: direction outputmode outputmode_available raw',
     ]);
     expect(device('m2k-logic-analyzer-tx')?.buffers).toEqual([
-      { index: 0, direction: 'out', attributes: [], channels: [0] },
+      { index: 0, direction: 'out', attributes: [{ name: 'direction' }], channels: [0] },
     ]);
     expect(device('m2k-logic-analyzer-rx')?.buffers.map(({ direction }) => direction)).toEqual(['in']);
   });
