@@ -46,7 +46,8 @@ export interface ConformanceCase {
   run(): Promise<void>;
 }
 
-const TIMEOUT_MS = 10_000;
+/** Guests that share a processor are slow. */
+const TIMEOUT_MS = 30_000;
 
 /**
  * What every server must do for this client, whichever protocol it speaks and whatever it is: the same assertions for
@@ -188,7 +189,9 @@ export function conformance(
       }),
     );
   }
-  if (expected.shares) {
+  // A program has a USB device open once.
+  const several = !uri.startsWith('usb:');
+  if (several && expected.shares) {
     cases.push(
       test('two clients stream from one input, each with its channels', async (context) => {
         await ready(context, expected);
@@ -209,7 +212,7 @@ export function conformance(
         }
       }),
     );
-  } else {
+  } else if (several) {
     cases.push(
       test('a second client of an input is told that it is in use', async (context) => {
         await ready(context, expected);

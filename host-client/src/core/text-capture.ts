@@ -4,8 +4,6 @@ import type { ReaderStatistics } from './frame-reader.js';
 import type { Capture, CapturedBlock, CaptureSink, StreamPlan } from './session.js';
 import type { TextClient } from './text-client.js';
 
-/** How long the block under way may take before the link is just closed. Milliseconds. */
-const TEARDOWN_BUDGET_MS = 700;
 /** A READBUF counts bytes in C's int. */
 const MAX_BLOCK_BYTES = 2 ** 31 - 1;
 
@@ -244,21 +242,8 @@ export class TextCapture implements Capture {
     }
   }
 
-  /** Lets the block under way come, because old servers do not survive a client that goes in the middle of one. */
   async #finish(): Promise<void> {
     this.#wake?.();
-    const { device, what } = this.#plan;
-    try {
-      if (this.#running !== undefined) {
-        await withDeadline(this.#running, { timeoutMs: TEARDOWN_BUDGET_MS, what: `close ${what}` });
-      }
-      if (this.#client.failure === undefined) {
-        const receive = () => this.#client.reader.readInteger();
-        await this.#client.exchange(`CLOSE ${device.id}`, `close ${what}`, undefined, receive, TEARDOWN_BUDGET_MS);
-      }
-    } catch (error) {
-      this.#client.logger.debug(() => String(error));
-    }
-    await this.#client.close();
+    await this.#client.closeBuffer(this.#plan.device.id, this.#plan.what, this.#running);
   }
 }

@@ -5,6 +5,8 @@ import type { Logger } from './logger.js';
 import { TextReader } from './text-reader.js';
 
 const encoder = new TextEncoder();
+/** How long a block under way may take before the link is just closed. Milliseconds. */
+const TEARDOWN_BUDGET_MS = 700;
 /** What servers take in one line. Bytes. */
 const MAX_COMMAND_BYTES = 1024;
 
@@ -163,6 +165,24 @@ export class TextClient {
     for (const callback of this.#onFailure.splice(0)) {
       callback(error);
     }
+  }
+
+  /**
+   * Closes a device's buffer, and the link. Waits for the block under way, because old servers do not survive a client that
+   * goes in the middle of one. Never rejects; takes at most about a second.
+   */
+  async closeBuffer(device: string, what: string, underWay: Promise<void> | undefined): Promise<void> {
+    const limits = { timeoutMs: TEARDOWN_BUDGET_MS, what: `close ${what}` };
+    try {
+      await withDeadline(underWay ?? Promise.resolve(), limits);
+      if (this.#failure === undefined) {
+        const receive = () => this.reader.readInteger();
+        await this.exchange(`CLOSE ${device}`, limits.what, undefined, receive, limits.timeoutMs);
+      }
+    } catch (error) {
+      this.logger.debug(() => String(error));
+    }
+    await this.close();
   }
 
   async close(): Promise<void> {

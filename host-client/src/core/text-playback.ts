@@ -1,10 +1,7 @@
 import { ERRNO, IioError, type SampleLayout, sampleLayout } from '@iio-bridge/protocol';
-import { withDeadline } from './deadline.js';
 import type { Playback, PlaybackBlock, PlaybackSink, StreamPlan } from './session.js';
 import type { TextClient } from './text-client.js';
 
-/** How long the blocks under way may take before the link is just closed. Milliseconds. */
-const TEARDOWN_BUDGET_MS = 700;
 const MAX_BLOCK_BYTES = 2 ** 31 - 1;
 
 interface Sending {
@@ -107,18 +104,6 @@ export class TextPlayback implements Playback {
   }
 
   async #finish(): Promise<void> {
-    const { device, what } = this.#plan;
-    try {
-      if (this.#running !== undefined) {
-        await withDeadline(this.#running, { timeoutMs: TEARDOWN_BUDGET_MS, what: `close ${what}` });
-      }
-      if (this.#client.failure === undefined) {
-        const receive = () => this.#client.reader.readInteger();
-        await this.#client.exchange(`CLOSE ${device.id}`, `close ${what}`, undefined, receive, TEARDOWN_BUDGET_MS);
-      }
-    } catch (error) {
-      this.#client.logger.debug(() => String(error));
-    }
-    await this.#client.close();
+    await this.#client.closeBuffer(this.#plan.device.id, this.#plan.what, this.#running);
   }
 }

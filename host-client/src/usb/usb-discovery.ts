@@ -121,8 +121,12 @@ export async function findUsbContexts(
     if (candidates.length === 0) {
       continue;
     }
+    // A context of this process has it open: closing it here would pull the cable there.
+    const isOurs = device.interfaces !== undefined;
     try {
-      device.open();
+      if (!isOurs) {
+        device.open();
+      }
     } catch (error) {
       unreadable.push({ device, error });
       continue;
@@ -137,7 +141,9 @@ export async function findUsbContexts(
     } catch (error) {
       unreadable.push({ device, error });
     } finally {
-      device.close();
+      if (!isOurs) {
+        device.close();
+      }
     }
   }
   return { contexts: contexts.filter((context) => matches(context, target)), unreadable };

@@ -75,6 +75,9 @@ export class UsbTransport implements Transport {
   static async #open(uri: string, api: UsbApi, filter?: UsbFilter): Promise<UsbTransport> {
     const found = await findUsbContext(api, uri, filter);
     const { device, interfaceIndex } = found;
+    if (device.interfaces !== undefined) {
+      throw new IioError('EBUSY', `${nameOf(device)} is open in this program already; use that context`);
+    }
     try {
       device.open();
     } catch (error) {

@@ -2,6 +2,7 @@ import { IioError } from '@iio-bridge/protocol';
 import { describe, expect, it } from 'vitest';
 import type { Link } from '../../../host-client/src/core/link.js';
 import { readOnce } from '../../../host-client/src/core/read-once.js';
+import { parseScanOptions, scan } from '../../../host-client/src/scan.js';
 import { findUsbContexts, parseUsbUri } from '../../../host-client/src/usb/usb-discovery.js';
 import { UsbTransport } from '../../../host-client/src/usb/usb-transport.js';
 import { type FakeEndpoint, FakeUsbDevice, fakeUsb, usbError } from './fake-usb.js';
@@ -81,6 +82,36 @@ describe('finding contexts', () => {
       code: 'NO_CONTEXT',
       message: expect.stringContaining('not available'),
     });
+  });
+
+  it('leaves a device alone that a context of this program has open', async () => {
+    const device = new FakeUsbDevice();
+    const usb = fakeUsb(device);
+    const transport = await UsbTransport.open('usb:', usb);
+    expect((await findUsbContexts(usb, { kind: 'any' })).contexts).toHaveLength(1);
+    expect(await code(UsbTransport.open('usb:', usb))).toBe('EBUSY');
+    expect([device.opened, device.claimed]).toEqual([1, true]);
+    await transport.close();
+    expect([device.opened, device.claimed]).toEqual([0, false]);
+  });
+
+  it('looks only at what the filter lets through', async () => {
+    const device = new FakeUsbDevice({ openError: usbError(-3) });
+    const filtered = await scan({ usb: { vendorId: 0x1234 }, ip: false }, fakeUsb(device));
+    expect(filtered).toEqual([]);
+    expect((await findUsbContexts(fakeUsb(device), { kind: 'any' }, { vendorId: 0x1234 })).unreadable).toEqual([]);
+    const [found] = await scan(
+      { usb: { vendorId: 0x0456, productId: 0xb673 }, ip: false },
+      fakeUsb(new FakeUsbDevice()),
+    );
+    expect(found).toMatchObject({ kind: 'usb', uri: 'usb:1.4.1', serial: '007' });
+  });
+
+  it('takes the places to look at from the words of iio_info -S', () => {
+    expect(parseScanOptions('')).toEqual({});
+    expect(parseScanOptions('usb=0x0456:b673,ip')).toEqual({ usb: { vendorId: 0x0456, productId: 0xb673 }, ip: true });
+    expect(parseScanOptions('usb=456:*')).toEqual({ usb: { vendorId: 0x0456 }, ip: false });
+    expect(() => parseScanOptions('serial')).toThrow(expect.objectContaining({ code: 'BAD_URI' }));
   });
 
   it('reports an interface that another program uses, and closes the device', async () => {
