@@ -1,7 +1,7 @@
 // Prepares a checkout: what `npm run build`, `demo`, `bench` and `test` need, and nothing that is there already.
 // Plain JavaScript on Node's own modules, because it runs before `npm ci`.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import process from 'node:process';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -191,10 +191,6 @@ function buildAddon() {
 /** The compiler knows best what is out of date, and takes half a second to find out that nothing is. */
 function compile() {
   run('Compiling', process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-b']);
-  // npm links the programs when it installs the packages, which is before they are there.
-  for (const program of ['dist/src/bridge/main.js', 'host-client/dist/cli/main.js']) {
-    chmodSync(join(ROOT, program), 0o755);
-  }
 }
 
 async function buildLab(machines) {
