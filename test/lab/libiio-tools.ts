@@ -6,7 +6,7 @@ import type { Machine } from '../../lab/machine.js';
 /** What `iio-sim-adc` counts and `iio-sim-dac` expects, all channels: in a file, because a comparing process is cheap. */
 export const COUNTED = '/tmp/counted';
 /** 4.8 MB. */
-export const COUNTED_SETS = 600_000;
+const COUNTED_SETS = 600_000;
 const COUNTED_VOLTAGE0 = '/tmp/counted-voltage0';
 
 export async function prepareCounted(machine: Machine): Promise<void> {
