@@ -43,7 +43,8 @@ Capture::Capture(UniqueFd iio, UniqueFd overflowCounter, const Options& options)
 }
 
 Capture::~Capture() {
-  while (!blocks_.empty()) removeBlock(blocks_.back());
+  // A copy: the list's own would end with its place in the list.
+  while (!blocks_.empty()) removeBlock(BlockPtr(blocks_.back()));
 }
 
 int Capture::attach(CaptureBlock& block) {
