@@ -81,7 +81,8 @@ class Interface:
     def receive(self, pipe, length):
         """One transfer of at most that many bytes."""
         buffer = ctypes.create_string_buffer(length)
-        return buffer.raw[: self.bulk(self.endpoints[2 * pipe], buffer)]
+        count = self.bulk(self.endpoints[2 * pipe], buffer)
+        return buffer.raw[:count]
 
 
 def execute(interface, words, line):

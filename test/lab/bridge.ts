@@ -140,6 +140,8 @@ export function useBridge(lab: MachineFixture, ...options: readonly string[]): B
     const { machine } = lab;
     if (running?.machine !== machine) {
       running = { machine, bridge: await Bridge.launch(machine, ...options) };
+      // libiio gives a control request one second, whatever LAB_PATIENCE says: the first takes longest.
+      await machine.run('iio_attr -u usb: -C');
     }
   });
   afterAll(async () => {

@@ -5,8 +5,8 @@ import type { Machine } from '../../lab/machine.js';
 
 /** What `iio-sim-adc` counts and `iio-sim-dac` expects, all channels: in a file, because a comparing process is cheap. */
 export const COUNTED = '/tmp/counted';
-/** 2.4 MB: a buffer of so many is moved in several transfers, the last of which is short. */
-export const COUNTED_SETS = 300_000;
+/** 4.8 MB. */
+const COUNTED_SETS = 600_000;
 const COUNTED_VOLTAGE0 = '/tmp/counted-voltage0';
 
 export async function prepareCounted(machine: Machine): Promise<void> {

@@ -44,8 +44,7 @@ test.each(['usb:', TCP])('%s: a trigger is set, shown, used and taken away', asy
   await waitForIdleBuffers(machine);
 
   const link = await UsbLink.claim(machine);
-  await link.ask('reset');
-  await link.ask('open 0');
+  await link.open();
   expect(await link.readText(`GETTRIG ${DUMMY}`)).toBe(TIMER);
   expect(await link.command(`SETTRIG ${DUMMY} nosuch`)).toBe(String(-ENOENT));
   expect(await link.command(`SETTRIG ${DUMMY}`)).toBe('0');

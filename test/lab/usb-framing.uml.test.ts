@@ -125,8 +125,7 @@ describe.each(SPEEDS)('at $name', ({ mbits, packet, params }) => {
     }
 
     const link = await UsbLink.claim(machine);
-    expect(await link.ask('reset')).toBe('ok');
-    expect(await link.ask('open 0')).toBe('ok');
+    await link.open();
     const length = Number(await link.command('PRINT'));
     expect(length % LARGEST_PACKET).toBe(0);
     expect((await link.receive(0, length)).toString()).toMatch(/^<\?xml .*<\/context>\n?$/s);

@@ -48,18 +48,18 @@ describe('a host that is killed is succeeded by the next within a second, with n
   const victims: Record<string, () => Promise<{ kill(): Promise<void> }>> = {
     'while it is idle': async () => {
       const link = await UsbLink.claim(lab.machine);
-      await link.ask('open 0');
+      await link.open();
       return { kill: () => killed(link.process) };
     },
     'with an answer that it has not fetched': async () => {
       const link = await UsbLink.claim(lab.machine);
-      await link.ask('open 0');
+      await link.open();
       expect(await link.ask('line 0 0 PRINT')).toBe('ok');
       return { kill: () => killed(link.process) };
     },
     'in the middle of an attribute': async () => {
       const link = await UsbLink.claim(lab.machine);
-      await link.ask('open 0');
+      await link.open();
       await link.ask(`line 0 0 WRITE ${ADC} sampling_frequency 200`);
       await link.ask('send 0 31303030');
       return { kill: () => killed(link.process) };
@@ -115,8 +115,7 @@ test('Ctrl-C while no samples come, and at once the next client: nothing is busy
 test('control requests that make no sense are stalled while streams go on', async () => {
   const { machine } = lab;
   const link = await UsbLink.claim(machine);
-  expect(await link.ask('reset')).toBe('ok');
-  expect(await link.ask('open 0')).toBe('ok');
+  await link.open();
   const [toInterface, fromInterface, toDevice] = [0x41, 0xc1, 0x40];
   for (const request of [
     `control ${toInterface} 1 3`,
@@ -176,7 +175,9 @@ test('started again while a host is attached, it serves that host', async () => 
   onTestFinished(() => reading[Symbol.asyncDispose]());
   await waitForBytes(machine, 'adc', 8192);
   expect(await served.bridge.stop()).toMatchObject({ code: 0 });
-  expect(await reading.exited).toMatchObject({ code: 1 });
+  await reading.exited;
+  // Its exit code says nothing of it.
+  expect(reading.output().stderr).toContain('Unable to refill buffer');
   const next = await Bridge.start(machine);
   await expectCounted(machine, { uri: 'usb:', block: 1024, sets: 4096 });
   await next.expectCleanStop();

@@ -35,6 +35,16 @@ export class UsbLink {
     return await this.#answer();
   }
 
+  /** Pipe 0, anew, as libiio's programs open it. */
+  async open(): Promise<void> {
+    for (const command of ['reset', 'open 0']) {
+      const answer = await this.ask(command);
+      if (answer !== 'ok') {
+        throw new Error(`${command}: ${answer}`);
+      }
+    }
+  }
+
   /** A text command on pipe 0 and its one-line answer. `length`: of the transfer, with blanks. */
   async command(text: string, length = 0): Promise<string> {
     await this.ask(`line 0 ${length} ${text}`);
@@ -47,7 +57,11 @@ export class UsbLink {
 
   /** The value of an attribute: what READ answers, without its NUL and the line end. */
   async readText(text: string): Promise<string> {
-    const length = Number(await this.command(text));
+    const answer = await this.command(text);
+    const length = Number(answer);
+    if (!(length >= 0)) {
+      throw new Error(`${text}: ${answer}`);
+    }
     const bytes = await this.receive(0, length + 1);
     return bytes.subarray(0, length).toString().replace(/\0$/, '');
   }
@@ -100,8 +114,7 @@ export class BinaryPipe {
   }
 
   static async open(link: UsbLink): Promise<BinaryPipe> {
-    await link.ask('reset');
-    await link.ask('open 0');
+    await link.open();
     const answer = await link.command('BINARY');
     if (answer !== '0') {
       throw new Error(`BINARY is answered with ${answer}`);

@@ -24,9 +24,6 @@ import type { SampleLink } from './input-client.js';
 /** A cycle is received into one block while the one before is played out of the other. */
 const CYCLIC_BLOCKS = 2;
 
-/** How long CLOSE waits for what the client has written to be played. */
-const DRAIN_MS = 5000;
-
 /** What a shared output uses of the data plane's. */
 export interface OutputPlayback
   extends Pick<
@@ -152,10 +149,10 @@ export class SharedBuffer implements FiguresProvider {
     await this.#queue.run(() => this.#adapt());
   }
 
-  /** Waits until what was written is played; not for ever, and not for a cycle. */
-  async drain(): Promise<void> {
-    if (!this.#options.cyclic) {
-      await this.#running?.playback.drain(DRAIN_MS).catch((error: unknown) => {
+  /** Waits until what was written is played, before the last client leaves; not for a cycle. */
+  async drain(timeoutMs: number): Promise<void> {
+    if (!this.#options.cyclic && this.#clients.size <= 1) {
+      await this.#running?.playback.drain(timeoutMs).catch((error: unknown) => {
         this.#options.log.warn({ err: error }, 'an output is closed before all of its samples are played');
       });
     }

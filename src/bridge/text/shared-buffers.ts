@@ -104,9 +104,9 @@ export class OpenSharedBuffer {
   }
 
   /** Waits until what was written is played: see {@link SharedBuffer.drain}. */
-  async drain(): Promise<void> {
+  async drain(timeoutMs: number): Promise<void> {
     if (this.#membership.direction === 'out') {
-      await this.#membership.shared.drain();
+      await this.#membership.shared.drain(timeoutMs);
     }
   }
 

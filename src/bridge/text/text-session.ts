@@ -23,6 +23,12 @@ const MAX_PIECE_BYTES = 1024 * 1024;
 /** Bytes of an answer that may wait for the client to read them before more samples are fetched for it. */
 const MAX_UNSENT_BYTES = 1024 * 1024;
 
+/** How long CLOSE waits for what the client has written to be played. */
+const CLOSE_DRAIN_MS = 5000;
+
+/** And the end of a link without it, for which a client may be waiting that opens the same pipe; hosts give it a second. */
+const GONE_DRAIN_MS = 500;
+
 /** A Link will do; tests use less. */
 export interface TextLink {
   readonly whenEnded: Promise<unknown>;
@@ -90,13 +96,14 @@ export class TextSession {
     }
   }
 
-  /** Closes the client's buffers. */
+  /** Closes the client's buffers, once what it was told is taken has been played, or soon. */
   async close(): Promise<void> {
     this.#gone.abort();
     const buffers = [...this.#buffers.values()];
     this.#buffers.clear();
     for (const buffer of buffers) {
       try {
+        await buffer.drain(GONE_DRAIN_MS);
         await buffer.close();
       } catch (error) {
         this.#log.error({ err: error }, 'a buffer of a text client did not close');
@@ -270,7 +277,7 @@ export class TextSession {
       await this.#link.drained(0);
     }
     this.#buffers.delete(device.id);
-    await buffer.drain();
+    await buffer.drain(CLOSE_DRAIN_MS);
     await buffer.close();
     return 0;
   }

@@ -443,6 +443,23 @@ describe('WRITEBUF', () => {
     expect(bench.backend.buffer.closed).toBe(true);
   });
 
+  it.each(['CLOSE', 'the end of the link'])('is played to its end before %s cuts it off', async (how) => {
+    const bench = new TextBench();
+    const { link, ended } = bench.connect();
+    await open(link, DAC, 4, '00000001');
+    link.type(`WRITEBUF ${DAC} 8\r\n`, samples([0], 0, 4));
+    await link.receive(2);
+    expect(bench.backend.buffer.drains).toBe(0);
+    if (how === 'CLOSE') {
+      link.type(`CLOSE ${DAC}\r\n`);
+      expect(await link.receiveText(1)).toEqual(['0\n']);
+    } else {
+      link.end();
+      await ended;
+    }
+    expect(bench.backend.buffer).toMatchObject({ drains: 1, closed: true });
+  });
+
   it('ends when the client goes within its samples', async () => {
     const bench = new TextBench();
     const { link, ended } = bench.connect();
