@@ -46,7 +46,6 @@ const CONVERTERS = {
   writable: { device: ADC, name: 'sampling_frequency', values: ['48000', '1000000'] },
   refusing: { device: ADC, name: 'test_signal', value: 'noise', code: 'EINVAL' },
   output: { device: 'iio-sim-dac' },
-  registers: { device: ADC, register: 0x88 },
 } as const satisfies Partial<Expectations>;
 
 /** The kernel's sample driver, driven by a timer. */
