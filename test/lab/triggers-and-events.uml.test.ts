@@ -119,7 +119,9 @@ test('two text clients, one over USB and one over TCP, share a buffer, each with
   );
   onTestFinished(() => usb[Symbol.asyncDispose]());
   onTestFinished(() => tcp[Symbol.asyncDispose]());
-  expect([await usb.exited, await tcp.exited]).toMatchObject([{ code: 0 }, { code: 0 }]);
+  for (const client of [usb, tcp]) {
+    expect(await client.exited, client.output().stderr).toMatchObject({ code: 0 });
+  }
 
   for (const [path, words, count] of [
     ['/tmp/usb', 1, sets.usb],
