@@ -82,7 +82,8 @@ export class TextSession implements Session {
       const name = await this.#perform((client) => client.blob(`GETTRIG ${device.id}`, what, MAX_VALUE_BYTES));
       return decoder.decode(name).replace(/[\0\n].*$/s, '') || undefined;
     } catch (error) {
-      if (error instanceof IioError && error.code === 'ENODEV') {
+      // iiod 0.2x reads a file that is empty then, and takes that for an error; later ones have an errno for it.
+      if (error instanceof IioError && (error.code === 'ENODEV' || error.code === 'EIO')) {
         return undefined;
       }
       throw error;

@@ -120,6 +120,21 @@ describe('attributes in text', () => {
   });
 });
 
+describe('a device without a trigger', () => {
+  it.each(['0\n', '-5\n', '-19\n'])('may be told as %j', async (line) => {
+    const { adc } = await connect({
+      intercept: (command, answer) => {
+        if (command.startsWith('GETTRIG')) {
+          answer(line);
+          return true;
+        }
+        return false;
+      },
+    });
+    expect(await adc.getTrigger()).toBeUndefined();
+  });
+});
+
 describe('an answer in text that comes late, or wrong', () => {
   it('is never taken for the next one’s: the link is opened anew', async () => {
     let held: (() => void) | undefined;
