@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import type { MachineKind } from './lab/machine.js';
+import { patience } from './lab/patience.js';
 
 /** One guest at a time: two of them, and a test's own processes, would fight over the processors. */
 function labProject(machine: MachineKind, order: number, exclude: readonly string[], timeFactor: number) {
@@ -13,8 +14,8 @@ function labProject(machine: MachineKind, order: number, exclude: readonly strin
       fileParallelism: false,
       maxWorkers: 1,
       sequence: { groupOrder: order },
-      testTimeout: 60_000 * timeFactor,
-      hookTimeout: 180_000 * timeFactor,
+      testTimeout: 60_000 * timeFactor * patience(),
+      hookTimeout: 180_000 * timeFactor * patience(),
       teardownTimeout: 30_000,
     },
   };
@@ -23,7 +24,16 @@ function labProject(machine: MachineKind, order: number, exclude: readonly strin
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'fast', include: ['test/fast/**/*.test.ts'], sequence: { groupOrder: 0 } } },
+      // The time is for a busy machine: what hangs is to end.
+      {
+        test: {
+          name: 'fast',
+          include: ['test/fast/**/*.test.ts'],
+          sequence: { groupOrder: 0 },
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
+        },
+      },
       labProject('uml', 1, ['**/*.qemu.test.ts'], 1),
       labProject('qemu', 2, ['**/*.uml.test.ts'], 3),
       // Not part of `npm test`: the kernel with KASAN and lockdep, for `vitest run --project qemu-debug`.

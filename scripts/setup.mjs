@@ -15,8 +15,9 @@ const TARGETS = {
   uml: { machines: ['uml'], packages: [] },
   // The framework of the data plane's own tests.
   native: { machines: [], packages: ['doctest-dev'] },
-  // And libiio's own programs, which the tests run against the bridge.
-  all: { machines: ['uml', 'qemu'], packages: ['doctest-dev', 'libiio-utils'] },
+  // And libiio's own programs and its Python binding, which the tests run against the bridge, and its server, to which the
+  // bridge is compared.
+  all: { machines: ['uml', 'qemu'], packages: ['doctest-dev', 'libiio-utils', 'libiio-dev', 'python3-libiio', 'iiod'] },
   debug: { machines: ['qemu-debug'], packages: [] },
 };
 

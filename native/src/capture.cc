@@ -20,6 +20,7 @@ constexpr size_t kFewBlocks = 2;
 // How long to wait for the end of a transfer of a block that some other endpoint still has.
 constexpr auto kBusyRetry = std::chrono::milliseconds(2);
 
+
 // Within this of the loop's last look at the fences, nothing will have ended that it does not know of.
 constexpr uint64_t kFreshNs = 100'000;
 

@@ -1,6 +1,8 @@
 import { type ChannelMask, encodeFrameHeader, IioError, RESPONSE_OP, sampleLayout } from '@iio-bridge/protocol';
 import type { Playback } from '../dataplane/playback.js';
 import type { BackendBuffer } from '../iio/backend.js';
+import type { BufferLengths } from '../iio/buffer.js';
+import { fifoLengths } from '../iio/fifo-lengths.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { BlockSizes } from './block-sizes.js';
 import type { OutputFigures } from './buffer-statistics.js';
@@ -89,11 +91,10 @@ export class TxBuffer implements OpenBuffer {
       try {
         dmabuf = this.#options.memory.allocate(size);
         await this.#playback.createBlock(index, clientId, dmabuf, size);
+        await this.#accept(index);
         this.#blocks.set(index, clientId);
-        await this.#notePath();
       } catch (error) {
         this.#sizes.remove(index);
-        this.#blocks.delete(index);
         dmabuf?.close();
         throw error;
       }
@@ -117,9 +118,6 @@ export class TxBuffer implements OpenBuffer {
       const { smallest, largest } = this.#sizes;
       if (this.#path === undefined || smallest === undefined || largest === undefined) {
         throw new IioError('EINVAL', `${this.#name} cannot be enabled without blocks`);
-      }
-      if (this.#options.memory.requiresZeroCopy) {
-        assertZeroCopy(this.#path, this.#name);
       }
       await this.#buffer.enable(this.#lengths(smallest, largest, this.#path));
     });
@@ -223,17 +221,25 @@ export class TxBuffer implements OpenBuffer {
   }
 
   /** In the unit that the kernel's buffer compares with on this path: see {@link BackendBuffer.enable}. */
-  #lengths(smallest: number, largest: number, path: StreamPath): { length: number; watermark: number } {
+  #lengths(smallest: number, largest: number, path: StreamPath): BufferLengths {
     if (path.sink === 'iio-dmabuf') {
       return { length: smallest, watermark: smallest };
     }
     const ahead = this.#cycle === undefined ? largest : Math.max(largest, CYCLIC_FIFO_BYTES);
-    const samples = Math.max(1, Math.ceil(ahead / this.#sampleBytes));
-    return { length: samples * WRITE_FIFO_BLOCKS, watermark: Math.max(1, samples >> 1) };
+    return fifoLengths(Math.max(1, Math.ceil(ahead / this.#sampleBytes)), WRITE_FIFO_BLOCKS, this.#sampleBytes);
   }
 
-  async #notePath(): Promise<void> {
+  /** Notes how the samples travel. @throws {IioError} `EOPNOTSUPP` where the configuration refuses it: the block is freed. */
+  async #accept(index: number): Promise<void> {
     const path = playPath(await this.#playback.path(), this.#options.memory);
+    if (this.#options.memory.requiresZeroCopy) {
+      try {
+        assertZeroCopy(path, this.#name);
+      } catch (error) {
+        await this.#playback.freeBlock(index);
+        throw error;
+      }
+    }
     if (this.#path?.mode !== path.mode) {
       this.#options.log.info({ direction: 'out', ...path }, 'stream open');
     }
