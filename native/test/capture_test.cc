@@ -30,6 +30,7 @@ using iio_bridge::FrameHeader;
 using iio_bridge::Link;
 using iio_bridge::RingPolicy;
 using iio_bridge::SocketLink;
+using iio_bridge::SourceKind;
 using iio_bridge::UniqueFd;
 using iio_bridge::UsbLink;
 namespace uapi = iio_bridge::uapi;
@@ -354,8 +355,10 @@ class Life {
     const int memory = pick(12) == 0 ? -1 : plane_.kernel.makeDmabuf(size).fd;
     int status = -1;
     run([&](Capture&) {}, client, [&](BlockReader& reader) {
-      BlockPath path;
+      BlockPath path{};
       status = reader.createBlock(index, index, UniqueFd(memory), size, path);
+      // The first block decides.
+      if (status == 0) readsDmabufs_ = path.source == SourceKind::kDmabuf;
     });
     if (status == 0) client->blocks[index] = size;
     note(*client, "creates " + std::to_string(index) + ": " + std::to_string(status));
