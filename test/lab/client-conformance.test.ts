@@ -57,7 +57,7 @@ const SAMPLE_DRIVER = {
     samplesPerBlock: 8,
     blocks: 4,
   },
-  writable: { device: DUMMY, channel: 'voltage0', name: 'scale', values: ['0.001333'] },
+  writable: { device: DUMMY, channel: 'accel_x', name: 'calibbias', values: ['3', '-7'] },
 } as const satisfies Partial<Expectations>;
 
 const TIMEOUT_MS = 300_000;

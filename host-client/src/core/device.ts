@@ -229,11 +229,14 @@ export class Device implements DeviceAddress {
    */
   async getTrigger(): Promise<Device | undefined> {
     const found = await this.#environment.connection.perform((session) => session.readTrigger(this));
+    if (found === undefined) {
+      return undefined;
+    }
     const devices = this.#environment.devices();
     const trigger = devices.find(({ index, id, name }) =>
       typeof found === 'number' ? index === found : id === found || name === found,
     );
-    if (found !== undefined && trigger === undefined) {
+    if (trigger === undefined) {
       throw new IioError('EPROTO', `${this.id}: the server names '${found}' as its trigger, which is no device`);
     }
     return trigger;

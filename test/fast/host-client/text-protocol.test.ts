@@ -24,6 +24,10 @@ function code(promise: Promise<unknown>): Promise<string | undefined> {
   );
 }
 
+function raise(): never {
+  throw new Error('the context has no device');
+}
+
 describe('a server that refuses the binary protocol', () => {
   it('is spoken to in text: time-out, then the document, compressed if it can', async () => {
     const { server, context } = await connect();
@@ -122,7 +126,9 @@ describe('attributes in text', () => {
 
 describe('a device without a trigger', () => {
   it.each(['0\n', '-5\n', '-19\n'])('may be told as %j', async (line) => {
+    const { name: _name, ...nameless } = CONTEXT.devices[0] ?? raise();
     const { adc } = await connect({
+      context: { ...CONTEXT, devices: [nameless, ...CONTEXT.devices.slice(1)] },
       intercept: (command, answer) => {
         if (command.startsWith('GETTRIG')) {
           answer(line);
