@@ -220,7 +220,6 @@ class Life {
     options.policy = pick(2) == 0 ? RingPolicy::kDropNewest : RingPolicy::kDropOldest;
     plane_.kernel.note(std::string("new capture") + (options.flows ? ", flows" : "") + (options.byRead ? ", read" : ""));
     readsDmabufs_ = adc_->takesDmabufs && !options.byRead;
-    lossIsKnown_ = contentIsKnown_ = true;
     const unsigned ring = options.flows ? 1 + pick(4) : 0;
     std::vector<int> memories;
     for (unsigned i = 0; i < ring; i++) memories.push_back(plane_.kernel.makeDmabuf(kRingBytes).fd);
@@ -276,6 +275,7 @@ class Life {
   void lose() {
     if (!enabled_ || !captured_ || !readsDmabufs_ || adc_->queued() > 0) return;
     const uint64_t sets = 1 + pick(1000);
+    plane_.kernel.note("lost " + std::to_string(sets));
     adc_->lose(sets);
     lost_ += sets;
     writeLost();
@@ -452,6 +452,9 @@ class Life {
     if (recordBytes == 0) return;
     BlockRecord record;
     std::memcpy(&record, answer, sizeof record);
+    note(client, "block " + std::to_string(record.sequence) + ": sets " + std::to_string(sets[0]) + " to " +
+                     std::to_string(sets.back()) + ", lost before it " + std::to_string(record.lostSets) + ", flags " +
+                     std::to_string(record.flags) + ", epoch " + std::to_string(record.epoch));
     if (client.knowsItsLoss && client.nextSet && client.epoch == record.epoch && lossIsKnown_) {
       REQUIRE(sets[0] == *client.nextSet + record.lostSets);
     }

@@ -303,7 +303,8 @@ bool IioBuffer::transferBlock(int status) {
   if (!enabled_ || removed_ || queue_.empty()) return false;
   const Queued block = std::move(queue_.front());
   queue_.pop_front();
-  kernel_.note("transferred " + block.dmabuf->name() + " status " + std::to_string(status));
+  kernel_.note("transferred " + block.dmabuf->name() + ", status " + std::to_string(status) + ", from set " +
+               std::to_string(next_));
   if (status == 1 && direction_ == Direction::kInput) {
     std::vector<uint64_t> sets((block.bytes + 7) / 8);
     for (uint64_t& set : sets) set = next_++;
