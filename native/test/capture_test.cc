@@ -149,6 +149,7 @@ class Life {
   /** The hardware runs and everybody reads: whoever waits for something gets it. */
   void expectAnswers() {
     plane_.kernel.holdCompletions(false);
+    if (isDisabledBehind_) disable();
     if (!enabled_) enable();
     for (int i = 0; i < 100; i++) {
       hardware(true);
@@ -250,7 +251,7 @@ class Life {
   void disable() {
     run([](Capture& capture) { capture.stop(); });
     adc_->disable();
-    enabled_ = false;
+    enabled_ = isDisabledBehind_ = false;
   }
 
   void hardware(bool willingly = false) {
@@ -273,7 +274,7 @@ class Life {
 
   /** What is sampled while there is no block is lost; some time passes. */
   void lose() {
-    if (!enabled_ || !captured_ || !readsDmabufs_ || adc_->queued() > 0) return;
+    if (!enabled_ || isDisabledBehind_ || !captured_ || !readsDmabufs_ || adc_->queued() > 0) return;
     const uint64_t sets = 1 + pick(1000);
     plane_.kernel.note("lost " + std::to_string(sets));
     adc_->lose(sets);
@@ -494,6 +495,12 @@ class Life {
       case 2:
         closeCapture();
         return openCapture();
+      case 6:
+        if (!enabled_ || !readsDmabufs_) return;
+        // What is enqueued after it waits until the buffer is disabled and enabled as it should be.
+        adc_->disableBehindItsBack();
+        isDisabledBehind_ = true;
+        return;
       case 3: {
         Client* client = anyClient([](const Client& c) { return c.hasReader; });
         if (client != nullptr) removeReader(*client);
@@ -538,6 +545,7 @@ class Life {
   std::shared_ptr<IioBuffer> adc_;
   uint16_t nextIndex_ = 0;
   bool enabled_ = false;
+  bool isDisabledBehind_ = false;
   bool captured_ = false;
   bool readsDmabufs_ = true;
   bool lossIsKnown_ = true;

@@ -204,7 +204,7 @@ int IioBuffer::attach(int fd) {
   const auto dmabuf = kernel_.fileOf<Dmabuf>(fd);
   if (!dmabuf) return -EINVAL;
   if (std::count(attached_.begin(), attached_.end(), dmabuf) != 0 || hadFileIo_) return -EBUSY;
-  if (!enabled_ && !queue_.empty() && !removed_) die("ATTACH forgets the blocks that were enqueued into a disabled buffer");
+  if (!enabled_ && !queue_.empty() && !removed_ && !disabledBehind_) die("ATTACH forgets the blocks that were enqueued into a disabled buffer");
   hadDmabufs_ = true;
   attached_.push_back(dmabuf);
   return 0;
@@ -285,8 +285,9 @@ void IioBuffer::disable() {
 }
 
 void IioBuffer::disableBehindItsBack() {
+  const bool isTold = !queue_.empty();
   disable();
-  disabledBehind_ = true;
+  disabledBehind_ = !isTold;
 }
 
 void IioBuffer::remove() {
