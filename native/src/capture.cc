@@ -107,6 +107,7 @@ void Capture::start(const Run& run) {
   enabled_ = true;
   faulted_ = false;
   halted_ = false;
+  disabledByOthers_ = false;
   epoch_++;
   sequence_ = 0;
   position_ = 0;
@@ -163,6 +164,7 @@ size_t Capture::waiting() const {
 }
 
 int Capture::enqueue(const BlockPtr& block, size_t bytes) {
+  if (disabledByOthers_) return -EINTR;
   // A loss that is still to be measured must not grow by one that comes after this block.
   const bool isMeasured = mayMeasure();
   if (isMeasured && monotonicNs() - turnNs() > kFreshNs) drain();
@@ -324,6 +326,8 @@ void Capture::completed(int status, uint64_t endedAtNs) {
   if (status < 0) {
     lastEndNs_ = endedAtNs;
     statistics_.sourceErrors++;
+    // Somebody else has disabled the buffer: what is enqueued from here on would never end, and its memory with it.
+    if (status == -EINTR && enabled_) disabledByOthers_ = true;
     if (flows_) {
       becomeFree(block);
       if (enabled_) failed(status);

@@ -187,6 +187,7 @@ class Capture : private PollClient {
   bool enabled_ = false;
   bool faulted_ = false;
   bool halted_ = false;
+  bool disabledByOthers_ = false;
   bool isReading_ = false;
   std::vector<BlockPtr> blocks_;
   std::deque<BlockPtr> free_;     // of those that are to flow

@@ -149,6 +149,7 @@ class Life {
   /** The hardware runs and everybody reads: whoever waits for something gets it. */
   void expectAnswers() {
     plane_.kernel.holdCompletions(false);
+    if (isDisabledBehind_) disable();
     if (!enabled_) enable();
     for (int i = 0; i < 100; i++) {
       hardware(true);
@@ -220,7 +221,6 @@ class Life {
     options.policy = pick(2) == 0 ? RingPolicy::kDropNewest : RingPolicy::kDropOldest;
     plane_.kernel.note(std::string("new capture") + (options.flows ? ", flows" : "") + (options.byRead ? ", read" : ""));
     readsDmabufs_ = adc_->takesDmabufs && !options.byRead;
-    lossIsKnown_ = contentIsKnown_ = true;
     const unsigned ring = options.flows ? 1 + pick(4) : 0;
     std::vector<int> memories;
     for (unsigned i = 0; i < ring; i++) memories.push_back(plane_.kernel.makeDmabuf(kRingBytes).fd);
@@ -251,7 +251,7 @@ class Life {
   void disable() {
     run([](Capture& capture) { capture.stop(); });
     adc_->disable();
-    enabled_ = false;
+    enabled_ = isDisabledBehind_ = false;
   }
 
   void hardware(bool willingly = false) {
@@ -274,8 +274,9 @@ class Life {
 
   /** What is sampled while there is no block is lost; some time passes. */
   void lose() {
-    if (!enabled_ || !captured_ || !readsDmabufs_ || adc_->queued() > 0) return;
+    if (!enabled_ || isDisabledBehind_ || !captured_ || !readsDmabufs_ || adc_->queued() > 0) return;
     const uint64_t sets = 1 + pick(1000);
+    plane_.kernel.note("lost " + std::to_string(sets));
     adc_->lose(sets);
     lost_ += sets;
     writeLost();
@@ -452,6 +453,9 @@ class Life {
     if (recordBytes == 0) return;
     BlockRecord record;
     std::memcpy(&record, answer, sizeof record);
+    note(client, "block " + std::to_string(record.sequence) + ": sets " + std::to_string(sets[0]) + " to " +
+                     std::to_string(sets.back()) + ", lost before it " + std::to_string(record.lostSets) + ", flags " +
+                     std::to_string(record.flags) + ", epoch " + std::to_string(record.epoch));
     if (client.knowsItsLoss && client.nextSet && client.epoch == record.epoch && lossIsKnown_) {
       REQUIRE(sets[0] == *client.nextSet + record.lostSets);
     }
@@ -491,6 +495,12 @@ class Life {
       case 2:
         closeCapture();
         return openCapture();
+      case 6:
+        if (!enabled_ || !readsDmabufs_) return;
+        // What is enqueued after it waits until the buffer is disabled and enabled as it should be.
+        adc_->disableBehindItsBack();
+        isDisabledBehind_ = true;
+        return;
       case 3: {
         Client* client = anyClient([](const Client& c) { return c.hasReader; });
         if (client != nullptr) removeReader(*client);
@@ -535,6 +545,7 @@ class Life {
   std::shared_ptr<IioBuffer> adc_;
   uint16_t nextIndex_ = 0;
   bool enabled_ = false;
+  bool isDisabledBehind_ = false;
   bool captured_ = false;
   bool readsDmabufs_ = true;
   bool lossIsKnown_ = true;

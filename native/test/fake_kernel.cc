@@ -204,7 +204,7 @@ int IioBuffer::attach(int fd) {
   const auto dmabuf = kernel_.fileOf<Dmabuf>(fd);
   if (!dmabuf) return -EINVAL;
   if (std::count(attached_.begin(), attached_.end(), dmabuf) != 0 || hadFileIo_) return -EBUSY;
-  if (!enabled_ && !queue_.empty() && !removed_) die("ATTACH forgets the blocks that were enqueued into a disabled buffer");
+  if (!enabled_ && !queue_.empty() && !removed_ && !disabledBehind_) die("ATTACH forgets the blocks that were enqueued into a disabled buffer");
   hadDmabufs_ = true;
   attached_.push_back(dmabuf);
   return 0;
@@ -285,8 +285,9 @@ void IioBuffer::disable() {
 }
 
 void IioBuffer::disableBehindItsBack() {
+  const bool isTold = !queue_.empty();
   disable();
-  disabledBehind_ = true;
+  disabledBehind_ = !isTold;
 }
 
 void IioBuffer::remove() {
@@ -303,7 +304,8 @@ bool IioBuffer::transferBlock(int status) {
   if (!enabled_ || removed_ || queue_.empty()) return false;
   const Queued block = std::move(queue_.front());
   queue_.pop_front();
-  kernel_.note("transferred " + block.dmabuf->name() + " status " + std::to_string(status));
+  kernel_.note("transferred " + block.dmabuf->name() + ", status " + std::to_string(status) + ", from set " +
+               std::to_string(next_));
   if (status == 1 && direction_ == Direction::kInput) {
     std::vector<uint64_t> sets((block.bytes + 7) / 8);
     for (uint64_t& set : sets) set = next_++;

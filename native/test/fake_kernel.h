@@ -113,7 +113,7 @@ class IioBuffer : public File {
   // What the hardware and other programs do.
   void enable();
   void disable();
-  /** Another program writes 0 to `enable`: the one that streams cannot know. */
+  /** Another program writes 0 to `enable`. The one that streams can know by the blocks that end, where there are any. */
   void disableBehindItsBack();
   /** The driver's module is unloaded: blocks are still taken, and never come back. */
   void remove();
