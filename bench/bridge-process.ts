@@ -40,20 +40,25 @@ export class BridgeProcess implements AsyncDisposable {
   }
 
   /**
-   * Starts the bridge and waits until its gadget is bound.
+   * Starts the bridge, with options of `serve`, and waits until it is ready: its gadget bound, its ports open.
    * @throws IioError `BRIDGE` with the end of its log if it does not come up.
    */
-  static async start(mode: BridgeMode): Promise<BridgeProcess> {
+  static async start(...options: readonly string[]): Promise<BridgeProcess> {
     const program = join(checkoutRoot(), 'dist/src/bridge/main.js');
-    const child = spawn(process.execPath, [program, 'serve', '--mode', mode], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [program, 'serve', ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
     const bridge = new BridgeProcess(child);
     try {
-      await bridge.waitForRecord((record) => record.msg === 'ready', READY_TIMEOUT_MS);
+      await bridge.waitForReady();
     } catch (error) {
       await bridge[Symbol.asyncDispose]();
       throw error;
     }
     return bridge;
+  }
+
+  /** The record of the start. */
+  async waitForReady(): Promise<LogRecord> {
+    return await this.waitForRecord((record) => record.msg === 'ready', READY_TIMEOUT_MS);
   }
 
   get pid(): number {

@@ -95,6 +95,14 @@ export class CounterChecker {
   }
 }
 
+/** Writes what the simulated DAC checks in its sparse mode, from byte `start` of the stream on. */
+export function fillSparse(bytes: Uint8Array, start: number): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let offset = 0; offset < bytes.byteLength; offset += SPARSE_STRIDE_BYTES) {
+    view.setBigUint64(offset, BigInt((start + offset) / COUNTER_SET_BYTES), true);
+  }
+}
+
 /** Exact up to 2^53, which a stream at 1 GB/s reaches after two years. */
 function counterAt(words: Int32Array, set: number): number {
   return ((words[set * WORDS_PER_SET + 1] ?? 0) >>> 0) * TWO_TO_32 + ((words[set * WORDS_PER_SET] ?? 0) >>> 0);

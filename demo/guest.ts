@@ -1,11 +1,11 @@
 // Runs in the lab's guest: the bridge as a child process, and its client in this one. Prints GuestEvents.
 import { release } from 'node:os';
 import { Context, type Device } from '@iio-bridge/host-client';
-import { ADC_NAME } from '../bench/adc.js';
 import { BridgeProcess, type LogRecord } from '../bench/bridge-process.js';
+import { processCpuSeconds } from '../bench/clocks.js';
+import { ADC_NAME } from '../bench/converters.js';
 import { COUNTER_SET_BYTES, CounterChecker } from '../bench/counter.js';
 import { readAttachments, readMappings } from '../bench/dmabufs.js';
-import { processCpuSeconds } from '../bench/process-cpu.js';
 import { waitForIioInterface } from '../bench/usb-presence.js';
 import type { Evidence, GuestEvent, GuestRequest, Measurement, Progress, Waveform } from './events.js';
 
@@ -133,7 +133,7 @@ async function captureSine(device: Device): Promise<Waveform> {
 }
 
 const request: GuestRequest = JSON.parse(process.argv[2] ?? '');
-await using bridge = await BridgeProcess.start(request.mode);
+await using bridge = await BridgeProcess.start('--mode', request.mode);
 await waitForIioInterface();
 {
   await using context = await Context.open('usb:');

@@ -7,6 +7,7 @@ import { Guest, guestKernelArgs, type Launch, SILENCE_MS } from './guest.js';
 import { CHANNEL_FD } from './host-process.js';
 import type { BootFiles, Machine, MachineOptions } from './machine.js';
 import { labCacheFolder } from './paths.js';
+import { patience } from './patience.js';
 
 type Accelerator = 'kvm' | 'tcg';
 type QemuKind = 'qemu' | 'qemu-debug';
@@ -55,12 +56,12 @@ function launch(kind: QemuKind, kernel: BootFiles, options: MachineOptions, acce
     ...guestKernelArgs(kind, PORT_NAME, options.kernelArgs ?? []),
   ];
   const debugFactor = kind === 'qemu-debug' ? 3 : 1;
-  const slowness = accelerator === 'tcg' ? TCG_SLOWNESS[kind] : debugFactor;
+  const slowness = (accelerator === 'tcg' ? TCG_SLOWNESS[kind] : debugFactor) * patience();
   return {
     kind,
     slowness,
     modules: kernel.modules,
-    bootTimeoutMs: accelerator === 'tcg' ? TCG_BOOT_MS[kind] : 60_000 * debugFactor,
+    bootTimeoutMs: (accelerator === 'tcg' ? TCG_BOOT_MS[kind] : 60_000 * debugFactor) * patience(),
     silenceMs: options.silenceMs ?? SILENCE_MS * slowness,
     log: options.log ?? (() => {}),
     env: {},

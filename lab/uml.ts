@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { guestKernelArgs, type Launch, SILENCE_MS } from './guest.js';
 import { CHANNEL_FD } from './host-process.js';
 import type { BootFiles, MachineOptions } from './machine.js';
+import { patience } from './patience.js';
 
 const DEFAULT_MEMORY_MIB = 1024;
 
@@ -10,12 +11,13 @@ const DEFAULT_MEMORY_MIB = 1024;
 export async function umlLaunch(kernel: BootFiles, options: MachineOptions): Promise<Launch> {
   const memoryMiB = options.memoryMiB ?? DEFAULT_MEMORY_MIB;
   const processor = await nextProcessor();
+  const slowness = patience();
   return {
     kind: 'uml',
-    slowness: 1,
+    slowness,
     modules: kernel.modules,
-    bootTimeoutMs: 90_000,
-    silenceMs: options.silenceMs ?? SILENCE_MS,
+    bootTimeoutMs: 90_000 * slowness,
+    silenceMs: options.silenceMs ?? SILENCE_MS * slowness,
     log: options.log ?? (() => {}),
     env: { TMPDIR: await memoryFolder(memoryMiB) },
     // Half of what its tty holds before it throttles: see WindowedWriter.

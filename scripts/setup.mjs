@@ -13,8 +13,12 @@ const OLDEST_NODE = 20;
 const TARGETS = {
   build: { machines: [], packages: [] },
   uml: { machines: ['uml'], packages: [] },
-  // libiio's own programs, which the tests run against the bridge.
-  all: { machines: ['uml', 'qemu'], packages: ['libiio-utils'] },
+  // The framework of the data plane's own tests.
+  native: { machines: [], packages: ['doctest-dev'] },
+  // And libiio's own programs and its Python binding, which the tests run against the bridge, and its server, to which the
+  // bridge is compared.
+  all: { machines: ['uml', 'qemu'], packages: ['doctest-dev', 'libiio-utils', 'libiio-dev', 'python3-libiio', 'iiod'] },
+  debug: { machines: ['qemu-debug'], packages: [] },
 };
 
 /** For the addon (node-gyp) and the C programs of the benchmark. `libudev1` is what npm's `usb` binary links to. */
@@ -166,7 +170,7 @@ function isAddonFresh() {
   const built = readdirSync(folder)
     .filter((name) => name.endsWith('.node'))
     .map((name) => statSync(join(folder, name)).mtimeMs);
-  return built.length > 0 && Math.min(...built) > newestChange(join(ROOT, 'native'), ['build']);
+  return built.length > 0 && Math.min(...built) > newestChange(join(ROOT, 'native'), ['build', 'test']);
 }
 
 function buildAddon() {

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 /*
- * The bare device side: samples of an IIO device go to a FunctionFS bulk IN
- * endpoint in the shortest C loop that does it right. iio-bridge is measured
- * against this program, so it makes the same system calls per block and
- * nothing else: no protocol, no headers, one endpoint, one stream.
+ * The bare device side: samples go from an IIO device to a FunctionFS bulk IN
+ * endpoint, or from bulk OUT to an IIO device, in the shortest C loop that
+ * does it right. iio-bridge is measured against this program, so it makes the
+ * same system calls per block and nothing else: no protocol, no headers, one
+ * endpoint, one stream.
  *
- * zero-copy: ENQUEUE to the IIO buffer, poll, TRANSFER to the endpoint, poll.
- * copy:      the dmabuf is mapped, and an asynchronous write() sends it.
+ * capture:  ENQUEUE to the IIO buffer, poll, TRANSFER to the endpoint, poll.
+ * playback: TRANSFER from the endpoint, poll, ENQUEUE to the IIO buffer, poll.
  *
- * Prints one JSON object when all bytes have been taken by the host.
+ * Prints one JSON object when all blocks have gone all the way.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -21,26 +21,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <linux/aio_abi.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/sync_file.h>
 #include <linux/types.h>
 
+#include "common.h"
 #include "gadget.h"
 
 #define MAX_BLOCKS 64
 #define IIO_DEVICES "/sys/bus/iio/devices"
-#define HOST_TIMEOUT_MS 30000
-#define STALL_TIMEOUT_MS 10000
+#define HEAP "/dev/dma_heap/system"
+#define HOST_TIMEOUT_MS 60000
+#define STALL_TIMEOUT_MS 60000
 
 /* include/uapi/linux/usb/functionfs.h, Linux 6.9 and later. */
 struct functionfs_dmabuf_transfer {
@@ -76,62 +72,35 @@ struct dma_buf_export_sync_file {
 
 struct options {
 	const char *device;
-	const char *heap;
-	const char *udc;
-	const char *mount_point;
-	bool copy;
-	bool check_fences;
+	bool playback;
 	uint64_t block_size;
-	unsigned int block_count;
+	uint64_t blocks;
 	uint64_t total;
+	uint64_t channel_mask;
 };
 
 /*
- * A block is, in this order and over again: queued to the IIO buffer, filled,
- * queued to the endpoint, sent. Blocks keep their order, so three counters say
- * which block is in which state.
+ * A block is, in this order and over again: queued to be filled, filled,
+ * queued to be emptied, emptied. Blocks keep their order, so three counters
+ * say which block is in which state.
  */
 struct block {
 	int dmabuf;
-	int fence;         /* sync_file of the operation under way, or -1 */
-	void *mapping;     /* copy mode only */
-	struct iocb write; /* copy mode only */
+	int fence; /* sync_file of the operation under way, or -1 */
 };
 
 struct chain {
-	const struct options *options;
+	struct options options;
 	struct gadget gadget;
 	char sysfs[PATH_MAX - NAME_MAX]; /* the device's directory */
 	int buffer;
+	int endpoint;
 	struct block blocks[MAX_BLOCKS];
-	uint64_t target;                 /* blocks to send */
-	uint64_t queued;                 /* handed to the IIO buffer so far */
+	uint64_t target;                 /* blocks to move */
+	uint64_t queued;                 /* to be filled, so far */
 	uint64_t filled;
-	uint64_t sent;
-	aio_context_t aio;
-	int aio_done;                    /* eventfd */
+	uint64_t emptied;
 };
-
-static double seconds_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static double seconds_of(struct timeval time)
-{
-	return (double)time.tv_sec + (double)time.tv_usec * 1e-6;
-}
-
-static double cpu_seconds(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime);
-}
 
 static void set_device_attribute(const struct chain *chain, const char *name, const char *value)
 {
@@ -150,7 +119,7 @@ static void set_device_attribute(const struct chain *chain, const char *name, co
 static int find_device(struct chain *chain)
 {
 	DIR *directory = opendir(IIO_DEVICES);
-	const char *wanted = chain->options->device;
+	const char *wanted = chain->options.device;
 	struct dirent *entry;
 	int number = -1;
 
@@ -182,6 +151,7 @@ static int find_device(struct chain *chain)
 	return number;
 }
 
+/* The file of a channel's index is beside its _en. */
 static void enable_channels(const struct chain *chain)
 {
 	char path[PATH_MAX];
@@ -193,13 +163,21 @@ static void enable_channels(const struct chain *chain)
 	if (!directory)
 		die("cannot list %s", path);
 	while ((entry = readdir(directory))) {
-		const char *suffix = strrchr(entry->d_name, '_');
+		char *suffix = strrchr(entry->d_name, '_');
 		char attribute[PATH_MAX];
+		unsigned int index;
+		FILE *file;
 
 		if (!suffix || strcmp(suffix, "_en") != 0)
 			continue;
-		snprintf(attribute, sizeof(attribute), "buffer0/%s", entry->d_name);
-		set_device_attribute(chain, attribute, "1");
+		*suffix = '\0';
+		snprintf(attribute, sizeof(attribute), "%s/buffer0/%.64s_index", chain->sysfs, entry->d_name);
+		file = fopen(attribute, "re");
+		if (!file || fscanf(file, "%u", &index) != 1)
+			die("cannot read %s", attribute);
+		fclose(file);
+		snprintf(attribute, sizeof(attribute), "buffer0/%.64s_en", entry->d_name);
+		set_device_attribute(chain, attribute, chain->options.channel_mask >> index & 1 ? "1" : "0");
 	}
 	closedir(directory);
 }
@@ -222,21 +200,18 @@ static int open_buffer(int device_number)
 	return buffer;
 }
 
-static int allocate_dmabuf(const char *heap, uint64_t size)
+static int allocate_dmabuf(uint64_t size)
 {
 	struct dma_heap_allocation_data request = {
 		.len = size,
 		.fd_flags = O_RDWR | O_CLOEXEC,
 	};
-	char path[PATH_MAX];
-	int fd;
+	int fd = open(HEAP, O_RDWR | O_CLOEXEC);
 
-	snprintf(path, sizeof(path), "/dev/dma_heap/%s", heap);
-	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		die("cannot open %s", path);
+		die("cannot open " HEAP);
 	if (ioctl(fd, DMA_HEAP_IOCTL_ALLOC, &request))
-		die("cannot allocate %llu bytes from %s", (unsigned long long)size, path);
+		die("cannot allocate %llu bytes from " HEAP, (unsigned long long)size);
 	close(fd);
 	return (int)request.fd;
 }
@@ -247,45 +222,28 @@ static int allocate_dmabuf(const char *heap, uint64_t size)
  */
 static void create_blocks(struct chain *chain)
 {
-	const struct options *options = chain->options;
-
-	for (unsigned int i = 0; i < options->block_count; i++) {
+	for (unsigned int i = 0; i < chain->options.blocks; i++) {
 		struct block *block = &chain->blocks[i];
 
 		block->fence = -1;
-		block->dmabuf = allocate_dmabuf(options->heap, options->block_size);
+		block->dmabuf = allocate_dmabuf(chain->options.block_size);
 		if (ioctl(chain->buffer, IIO_DMABUF_ATTACH, &block->dmabuf))
 			die("cannot attach block %u to the IIO buffer", i);
-		if (options->copy) {
-			block->mapping = mmap(NULL, options->block_size, PROT_READ, MAP_SHARED | MAP_POPULATE,
-					      block->dmabuf, 0);
-			if (block->mapping == MAP_FAILED)
-				die("cannot map block %u", i);
-		} else if (ioctl(chain->gadget.bulk_in, FFS_DMABUF_ATTACH, &block->dmabuf)) {
+		if (ioctl(chain->endpoint, FFS_DMABUF_ATTACH, &block->dmabuf))
 			die("cannot attach block %u to the endpoint", i);
-		}
-	}
-	if (options->copy) {
-		if (syscall(SYS_io_setup, MAX_BLOCKS, &chain->aio))
-			die("io_setup failed");
-		chain->aio_done = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-		if (chain->aio_done < 0)
-			die("cannot create an eventfd");
 	}
 }
 
 static struct block *block_at(struct chain *chain, uint64_t position)
 {
-	return &chain->blocks[position % chain->options->block_count];
+	return &chain->blocks[position % chain->options.blocks];
 }
 
 /* The fence must be exported while the operation is pending: afterwards its status is a constant 1. */
-static void export_fence(struct chain *chain, struct block *block, __u32 access)
+static void export_fence(struct block *block, __u32 access)
 {
 	struct dma_buf_export_sync_file request = { .flags = access, .fd = -1 };
 
-	if (!chain->options->check_fences)
-		return;
 	if (ioctl(block->dmabuf, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &request))
 		die("cannot export a fence");
 	block->fence = request.fd;
@@ -295,8 +253,6 @@ static void check_fence(struct block *block, const char *operation)
 {
 	struct sync_file_info info;
 
-	if (block->fence < 0)
-		return;
 	memset(&info, 0, sizeof(info));
 	if (ioctl(block->fence, SYNC_IOC_FILE_INFO, &info))
 		die("cannot read the status of a fence");
@@ -308,221 +264,98 @@ static void check_fence(struct block *block, const char *operation)
 	}
 }
 
-static void queue_capture(struct chain *chain)
+static void queue_to_iio(struct chain *chain, struct block *block)
 {
-	struct block *block = block_at(chain, chain->queued);
 	struct iio_dmabuf_request request = {
 		.fd = (__u32)block->dmabuf,
-		.bytes_used = chain->options->block_size,
+		.bytes_used = chain->options.block_size,
 	};
 
 	if (ioctl(chain->buffer, IIO_DMABUF_ENQUEUE, &request))
-		die("cannot queue block %llu to the IIO buffer", (unsigned long long)chain->queued);
-	export_fence(chain, block, DMA_BUF_SYNC_READ);
-	chain->queued++;
+		die("cannot queue a block to the IIO buffer");
 }
 
-static void queue_send_dmabuf(struct chain *chain, struct block *block)
+static void queue_to_usb(struct chain *chain, struct block *block)
 {
 	struct functionfs_dmabuf_transfer request = {
 		.fd = block->dmabuf,
-		.length = chain->options->block_size,
+		.length = chain->options.block_size,
 	};
 
-	if (ioctl(chain->gadget.bulk_in, FFS_DMABUF_TRANSFER, &request))
-		die("cannot queue block %llu to the endpoint", (unsigned long long)chain->filled);
-	export_fence(chain, block, DMA_BUF_SYNC_WRITE);
+	if (ioctl(chain->endpoint, FFS_DMABUF_TRANSFER, &request))
+		die("cannot queue a block to the endpoint");
 }
 
-/* FunctionFS copies the data inside io_submit(), so the CPU access ends when that returns. */
-static void queue_send_copy(struct chain *chain, struct block *block)
+/* Who fills a dmabuf holds its write fence until done. */
+static void queue_fill(struct chain *chain)
 {
-	struct dma_buf_sync sync = { .flags = DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ };
-	struct iocb *submission = &block->write;
+	struct block *block = block_at(chain, chain->queued++);
 
-	if (ioctl(block->dmabuf, DMA_BUF_IOCTL_SYNC, &sync))
-		die("cannot begin CPU access");
-	memset(submission, 0, sizeof(*submission));
-	submission->aio_lio_opcode = IOCB_CMD_PWRITE;
-	submission->aio_fildes = (__u32)chain->gadget.bulk_in;
-	submission->aio_buf = (__u64)(uintptr_t)block->mapping;
-	submission->aio_nbytes = chain->options->block_size;
-	submission->aio_flags = IOCB_FLAG_RESFD;
-	submission->aio_resfd = (__u32)chain->aio_done;
-	if (syscall(SYS_io_submit, chain->aio, 1L, &submission) != 1)
-		die("cannot submit a write to the endpoint");
-	sync.flags = DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ;
-	if (ioctl(block->dmabuf, DMA_BUF_IOCTL_SYNC, &sync))
-		die("cannot end CPU access");
+	if (chain->options.playback)
+		queue_to_usb(chain, block);
+	else
+		queue_to_iio(chain, block);
+	export_fence(block, DMA_BUF_SYNC_READ);
 }
 
+/* Who empties it holds a read fence. */
 static void on_filled(struct chain *chain)
 {
-	struct block *block = block_at(chain, chain->filled);
+	struct block *block = block_at(chain, chain->filled++);
 
-	check_fence(block, "a capture");
-	if (chain->options->copy)
-		queue_send_copy(chain, block);
+	check_fence(block, "filling a block");
+	if (chain->options.playback)
+		queue_to_iio(chain, block);
 	else
-		queue_send_dmabuf(chain, block);
-	chain->filled++;
+		queue_to_usb(chain, block);
+	export_fence(block, DMA_BUF_SYNC_WRITE);
 }
 
-static void on_sent(struct chain *chain)
+static void on_emptied(struct chain *chain)
 {
-	check_fence(block_at(chain, chain->sent), "a transfer to the host");
-	chain->sent++;
+	check_fence(block_at(chain, chain->emptied++), "emptying a block");
 	if (chain->queued < chain->target)
-		queue_capture(chain);
+		queue_fill(chain);
 }
 
-static void on_writes_done(struct chain *chain)
-{
-	struct io_event events[MAX_BLOCKS];
-	uint64_t signalled;
-	long count;
-
-	if (read(chain->aio_done, &signalled, sizeof(signalled)) < 0)
-		die("cannot read the eventfd");
-	count = syscall(SYS_io_getevents, chain->aio, 0L, (long)MAX_BLOCKS, events, NULL);
-	if (count < 0)
-		die("io_getevents failed");
-	for (long i = 0; i < count; i++) {
-		if (events[i].res != (__s64)chain->options->block_size) {
-			errno = events[i].res < 0 ? (int)-events[i].res : EIO;
-			die("a write to the endpoint failed");
-		}
-		on_sent(chain);
-	}
-}
-
-/*
- * Waits for the oldest block at the IIO buffer and the oldest at the endpoint.
- * A dmabuf under capture holds a write fence: POLLIN when done. One under
- * transfer to the host holds a read fence: POLLOUT when done.
- */
+/* Waits for the oldest block that is being filled (POLLIN when done) and the oldest that is being emptied (POLLOUT). */
 static void run_chain(struct chain *chain)
 {
-	bool copy = chain->options->copy;
-
-	while (chain->sent < chain->target) {
-		struct pollfd capture = { .fd = -1, .events = POLLIN };
-		struct pollfd send = { .fd = -1, .events = POLLOUT };
-		struct pollfd waits[2];
+	while (chain->emptied < chain->target) {
+		struct pollfd waits[2] = {
+			{ .fd = -1, .events = POLLIN },
+			{ .fd = -1, .events = POLLOUT },
+		};
 		int count;
 
 		if (chain->filled < chain->queued)
-			capture.fd = block_at(chain, chain->filled)->dmabuf;
-		if (copy) {
-			send.fd = chain->aio_done;
-			send.events = POLLIN;
-		} else if (chain->sent < chain->filled) {
-			send.fd = block_at(chain, chain->sent)->dmabuf;
-		}
-		waits[0] = capture;
-		waits[1] = send;
+			waits[0].fd = block_at(chain, chain->filled)->dmabuf;
+		if (chain->emptied < chain->filled)
+			waits[1].fd = block_at(chain, chain->emptied)->dmabuf;
 		count = poll(waits, 2, STALL_TIMEOUT_MS);
 		if (count == 0)
 			errno = ETIMEDOUT;
 		if (count <= 0)
-			die("the stream stalled: %llu blocks queued, %llu filled, %llu sent",
+			die("the stream stalled: %llu blocks queued, %llu filled, %llu emptied",
 			    (unsigned long long)chain->queued, (unsigned long long)chain->filled,
-			    (unsigned long long)chain->sent);
+			    (unsigned long long)chain->emptied);
 		if (waits[0].revents)
 			on_filled(chain);
-		if (waits[1].revents) {
-			if (copy)
-				on_writes_done(chain);
-			else
-				on_sent(chain);
-		}
+		if (waits[1].revents)
+			on_emptied(chain);
 	}
 }
 
-static void usage(void)
-{
-	fputs("usage: device [--device NAME] [--mode zero-copy|copy] [--block-size BYTES] [--blocks N]\n"
-	      "              [--total BYTES] [--heap NAME] [--fence-status] [--udc NAME] [--mount DIRECTORY]\n",
-	      stderr);
-	exit(2);
-}
-
-static struct options parse_options(int argc, char **argv)
-{
-	enum {
-		OPT_DEVICE,
-		OPT_MODE,
-		OPT_BLOCK_SIZE,
-		OPT_BLOCKS,
-		OPT_TOTAL,
-		OPT_HEAP,
-		OPT_FENCE_STATUS,
-		OPT_UDC,
-		OPT_MOUNT,
-	};
-	static const struct option known[] = {
-		{ "device", required_argument, NULL, OPT_DEVICE },
-		{ "mode", required_argument, NULL, OPT_MODE },
-		{ "block-size", required_argument, NULL, OPT_BLOCK_SIZE },
-		{ "blocks", required_argument, NULL, OPT_BLOCKS },
-		{ "total", required_argument, NULL, OPT_TOTAL },
-		{ "heap", required_argument, NULL, OPT_HEAP },
-		{ "fence-status", no_argument, NULL, OPT_FENCE_STATUS },
-		{ "udc", required_argument, NULL, OPT_UDC },
-		{ "mount", required_argument, NULL, OPT_MOUNT },
-		{ NULL, 0, NULL, 0 },
-	};
-	struct options options = {
+static struct chain chain = {
+	.options = {
 		.device = "iio-sim-adc",
-		.heap = "system",
 		.block_size = 1 << 20,
-		.block_count = 4,
+		.blocks = 4,
 		.total = 256 << 20,
-	};
-	int option;
-
-	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-		switch (option) {
-		case OPT_DEVICE:
-			options.device = optarg;
-			break;
-		case OPT_MODE:
-			if (strcmp(optarg, "zero-copy") != 0 && strcmp(optarg, "copy") != 0)
-				usage();
-			options.copy = strcmp(optarg, "copy") == 0;
-			break;
-		case OPT_BLOCK_SIZE:
-			options.block_size = strtoull(optarg, NULL, 0);
-			break;
-		case OPT_BLOCKS:
-			options.block_count = (unsigned int)strtoul(optarg, NULL, 0);
-			break;
-		case OPT_TOTAL:
-			options.total = strtoull(optarg, NULL, 0);
-			break;
-		case OPT_HEAP:
-			options.heap = optarg;
-			break;
-		case OPT_FENCE_STATUS:
-			options.check_fences = true;
-			break;
-		case OPT_UDC:
-			options.udc = optarg;
-			break;
-		case OPT_MOUNT:
-			options.mount_point = optarg;
-			break;
-		default:
-			usage();
-		}
-	}
-	if (optind != argc || options.block_size == 0 || options.block_count == 0 ||
-	    options.block_count > MAX_BLOCKS || options.total < options.block_size)
-		usage();
-	return options;
-}
-
-static struct chain chain;
+		.channel_mask = 0xf,
+	},
+	.gadget = { .ep0 = -1, .bulk_in = -1, .bulk_out = -1 },
+};
 
 static void close_chain(void)
 {
@@ -536,41 +369,39 @@ static void close_chain(void)
 
 int main(int argc, char **argv)
 {
-	struct options options = parse_options(argc, argv);
-	double started, seconds, cpu, gigabytes;
-	uint64_t bytes;
+	struct options *options = &chain.options;
+	const struct option_spec specs[] = {
+		{ "device", OPTION_TEXT, &options->device },
+		{ "playback", OPTION_FLAG, &options->playback },
+		{ "block-size", OPTION_NUMBER, &options->block_size },
+		{ "blocks", OPTION_NUMBER, &options->blocks },
+		{ "total", OPTION_NUMBER, &options->total },
+		{ "channel-mask", OPTION_NUMBER, &options->channel_mask },
+	};
 	int device_number;
+	double cpu;
 
-	chain.options = &options;
-	chain.target = options.total / options.block_size;
-	bytes = chain.target * options.block_size;
+	parse_options(argc, argv, specs, sizeof(specs) / sizeof(specs[0]));
+	if (options->block_size == 0 || options->blocks == 0 || options->blocks > MAX_BLOCKS ||
+	    options->total < options->block_size)
+		die("there is nothing to move");
+	chain.target = options->total / options->block_size;
 	device_number = find_device(&chain);
 	set_device_attribute(&chain, "buffer0/enable", "0");
 	enable_channels(&chain);
 
-	chain.gadget.ep0 = -1;
-	chain.gadget.bulk_in = -1;
 	atexit(close_chain);
-	gadget_open(&chain.gadget, options.mount_point, options.udc);
+	gadget_open(&chain.gadget);
+	chain.endpoint = options->playback ? chain.gadget.bulk_out : chain.gadget.bulk_in;
 	gadget_wait_enabled(&chain.gadget, HOST_TIMEOUT_MS);
 	chain.buffer = open_buffer(device_number);
 	create_blocks(&chain);
 
-	started = seconds_now();
-	cpu = cpu_seconds();
-	while (chain.queued < options.block_count && chain.queued < chain.target)
-		queue_capture(&chain);
+	cpu = cpu_seconds(0);
+	while (chain.queued < options->blocks && chain.queued < chain.target)
+		queue_fill(&chain);
 	set_device_attribute(&chain, "buffer0/enable", "1");
 	run_chain(&chain);
-	seconds = seconds_now() - started;
-	cpu = cpu_seconds() - cpu;
-
-	gigabytes = (double)bytes * 1e-9;
-	printf("{\"mode\":\"%s\",\"blockSize\":%llu,\"blocks\":%u,\"fenceStatus\":%s,\"bytes\":%llu,"
-	       "\"seconds\":%.6f,\"mbPerSecond\":%.1f,\"cpuSeconds\":%.6f,\"cpuSecondsPerGb\":%.6f,"
-	       "\"cpuMicrosecondsPerBlock\":%.3f}\n",
-	       options.copy ? "copy" : "zero-copy", (unsigned long long)options.block_size, options.block_count,
-	       options.check_fences ? "true" : "false", (unsigned long long)bytes, seconds,
-	       gigabytes * 1e3 / seconds, cpu, cpu / gigabytes, cpu * 1e6 / (double)chain.target);
+	printf("{\"blocks\":%llu,\"cpuSeconds\":%.6f}\n", (unsigned long long)chain.target, cpu_seconds(0) - cpu);
 	return 0;
 }

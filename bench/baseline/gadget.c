@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,11 +18,13 @@
 #include <linux/usb/ch9.h>
 #include <linux/usb/functionfs.h>
 
+#include "common.h"
+
 #define GADGET_DIR "/sys/kernel/config/usb_gadget/iio-baseline"
 #define FUNCTION_DIR GADGET_DIR "/functions/ffs.baseline"
 #define CONFIG_DIR GADGET_DIR "/configs/c.1"
 #define CONFIG_LINK CONFIG_DIR "/ffs.baseline"
-#define OWN_MOUNT_POINT "/run/iio-baseline"
+#define MOUNT_POINT "/run/iio-baseline"
 
 #define FULL_SPEED_PACKET 64
 #define HIGH_SPEED_PACKET 512
@@ -59,19 +60,6 @@ struct strings {
 	__le16 language;
 	char interface[sizeof("IIO baseline")];
 } __attribute__((packed));
-
-void die(const char *format, ...)
-{
-	int error = errno;
-	va_list arguments;
-
-	fputs("device: ", stderr);
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fprintf(stderr, ": %s\n", strerror(error));
-	exit(1);
-}
 
 int write_attribute(const char *path, const char *value)
 {
@@ -213,43 +201,31 @@ static void create_gadget(void)
 	require_directory(FUNCTION_DIR);
 	if (symlink(FUNCTION_DIR, CONFIG_LINK) && errno != EEXIST)
 		die("cannot link the function into %s", CONFIG_DIR);
-	require_directory(OWN_MOUNT_POINT);
-	if (mount("baseline", OWN_MOUNT_POINT, "functionfs", 0, NULL))
-		die("cannot mount FunctionFS on %s", OWN_MOUNT_POINT);
+	require_directory(MOUNT_POINT);
+	if (mount("baseline", MOUNT_POINT, "functionfs", 0, NULL))
+		die("cannot mount FunctionFS on %s", MOUNT_POINT);
 }
 
-static int open_endpoint(const char *mount_point, const char *name)
+static int open_endpoint(const char *path)
 {
-	char path[PATH_MAX];
-	int fd;
+	int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
-	snprintf(path, sizeof(path), "%s/%s", mount_point, name);
-	fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		die("cannot open %s", path);
 	return fd;
 }
 
-void gadget_open(struct gadget *gadget, const char *mount_point, const char *udc)
+void gadget_open(struct gadget *gadget)
 {
-	char found[NAME_MAX + 1];
+	char udc[NAME_MAX + 1];
 
-	gadget->owned = mount_point == NULL;
-	gadget->mount_point = gadget->owned ? OWN_MOUNT_POINT : mount_point;
-	if (gadget->owned)
-		create_gadget();
-
-	gadget->ep0 = open_endpoint(gadget->mount_point, "ep0");
+	create_gadget();
+	gadget->ep0 = open_endpoint(MOUNT_POINT "/ep0");
 	write_descriptors(gadget->ep0);
-	gadget->bulk_in = open_endpoint(gadget->mount_point, "ep1");
-
-	if (gadget->owned) {
-		if (!udc) {
-			first_udc(found, sizeof(found));
-			udc = found;
-		}
-		require_attribute(GADGET_DIR "/UDC", udc);
-	}
+	gadget->bulk_in = open_endpoint(MOUNT_POINT "/ep1");
+	gadget->bulk_out = open_endpoint(MOUNT_POINT "/ep2");
+	first_udc(udc, sizeof(udc));
+	require_attribute(GADGET_DIR "/UDC", udc);
 }
 
 void gadget_wait_enabled(struct gadget *gadget, int timeout_ms)
@@ -274,13 +250,11 @@ void gadget_wait_enabled(struct gadget *gadget, int timeout_ms)
 void gadget_close(struct gadget *gadget)
 {
 	close(gadget->bulk_in);
-	if (gadget->owned)
-		write_attribute(GADGET_DIR "/UDC", "\n");
+	close(gadget->bulk_out);
+	write_attribute(GADGET_DIR "/UDC", "\n");
 	close(gadget->ep0);
-	if (!gadget->owned)
-		return;
-	umount(OWN_MOUNT_POINT);
-	rmdir(OWN_MOUNT_POINT);
+	umount(MOUNT_POINT);
+	rmdir(MOUNT_POINT);
 	unlink(CONFIG_LINK);
 	rmdir(CONFIG_DIR);
 	rmdir(FUNCTION_DIR);

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { Context } from '@iio-bridge/host-client';
+import { processCpuSeconds } from '../../bench/clocks.js';
 import { CounterChecker } from '../../bench/counter.js';
-import { processCpuSeconds } from '../../bench/process-cpu.js';
 
 /**
  * What a block costs the bridge: `block-cost BRIDGE_PID DEVICE BLOCK_BYTES BLOCKS` streams through the client library and

@@ -1,4 +1,4 @@
-import type { Link } from '@iio-bridge/host-client';
+import { type Link, readOnce } from '@iio-bridge/host-client';
 import {
   decodeFrameHeader,
   encodeFrameHeader,
@@ -63,7 +63,7 @@ export class FrameLink {
   async receive(bytes: number): Promise<Uint8Array> {
     while (this.#length < bytes) {
       const buffer = new Uint8Array(this.#link.packetSize);
-      const { length } = await this.#link.read(buffer).done;
+      const { length } = await readOnce(this.#link, buffer).done;
       this.#received.push(buffer.subarray(0, length));
       this.#length += length;
     }

@@ -4,12 +4,12 @@ import { endianness } from 'node:os';
 import { join } from 'node:path';
 import { IioError } from '@iio-bridge/protocol';
 import { errorCode } from '../../src/sys/errors.js';
-import { type IoctlRequest, iowr } from '../../src/sys/ioctl-number.js';
+import { type IoctlRequest, io, iowr } from '../../src/sys/ioctl-number.js';
 import { ioctl } from '../../src/sys/libc.js';
 
 /**
  * The host's side: `usb-control INTERFACE_NAME REQUEST VALUE` sends a vendor request without data to the interface of that
- * name, and prints `ok` or the errno's name.
+ * name, `usb-control INTERFACE_NAME reset` resets the device that has it. Prints `ok` or the errno's name.
  */
 
 /**
@@ -17,6 +17,9 @@ import { ioctl } from '../../src/sys/libc.js';
  * wValue, u16 wIndex, u16 wLength, u32 timeout in ms, void *data; 24 bytes with 64-bit pointers.
  */
 const USBDEVFS_CONTROL: IoctlRequest = { name: 'USBDEVFS_CONTROL', number: iowr('U', 0, 24) };
+
+/** `_IO('U', 20)`, of the same file. */
+const USBDEVFS_RESET: IoctlRequest = { name: 'USBDEVFS_RESET', number: io('U', 20) };
 
 const VENDOR_REQUEST_TO_INTERFACE = 0x41;
 const TIMEOUT_MS = 5000;
@@ -43,18 +46,26 @@ async function findInterface(name: string): Promise<{ readonly node: string; rea
   throw new IioError('ENODEV', `no USB interface is called ${name}`);
 }
 
+function controlTransfer(request: number, value: number, index: number): Uint8Array {
+  const transfer = new DataView(new ArrayBuffer(24));
+  const littleEndian = endianness() === 'LE';
+  transfer.setUint8(0, VENDOR_REQUEST_TO_INTERFACE);
+  transfer.setUint8(1, request);
+  transfer.setUint16(2, value, littleEndian);
+  transfer.setUint16(4, index, littleEndian);
+  transfer.setUint32(8, TIMEOUT_MS, littleEndian);
+  return new Uint8Array(transfer.buffer);
+}
+
 const [name = 'IIO', request = '0', argument = '0'] = process.argv.slice(2);
 const target = await findInterface(name);
-const transfer = new DataView(new ArrayBuffer(24));
-const littleEndian = endianness() === 'LE';
-transfer.setUint8(0, VENDOR_REQUEST_TO_INTERFACE);
-transfer.setUint8(1, Number(request));
-transfer.setUint16(2, Number(argument), littleEndian);
-transfer.setUint16(4, target.number, littleEndian);
-transfer.setUint32(8, TIMEOUT_MS, littleEndian);
 const fd = openSync(target.node, constants.O_RDWR);
 try {
-  ioctl(fd, USBDEVFS_CONTROL, new Uint8Array(transfer.buffer), target.node);
+  if (request === 'reset') {
+    ioctl(fd, USBDEVFS_RESET, new Uint8Array(0), target.node);
+  } else {
+    ioctl(fd, USBDEVFS_CONTROL, controlTransfer(Number(request), Number(argument), target.number), target.node);
+  }
   process.stdout.write('ok\n');
 } catch (error) {
   process.stdout.write(`${errorCode(error)}\n`);

@@ -30,6 +30,8 @@ struct BlockPart {
   size_t bytes;
   /** By the hardware, which knows the dmabuf and begins at its start; otherwise out of the mapping, which must exist. */
   bool byDmabuf;
+  /** Kept for as long as the part is queued or under way. */
+  std::shared_ptr<const void> hold{};
 };
 
 /** Frames the CPU's use of a block's mapping, so that caches are right; the block must outlive it. */

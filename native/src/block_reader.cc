@@ -217,7 +217,7 @@ void BlockReader::send(const SlotPtr& slot) {
   slot->answerOwed = false;
   if (link_ == nullptr) return;
   const size_t bytes = std::min(slot->entry.filled->bytes, slot->bytes);
-  if (bytes < slot->entry.filled->bytes) noteLost((slot->entry.filled->bytes - bytes) / capture().setBytes(), true);
+  if (bytes < slot->entry.filled->bytes) noteUndelivered((slot->entry.filled->bytes - bytes) / capture().setBytes());
   const uint8_t op = options_.metadata ? kBlockAnswerOp : 0;
   std::vector<uint8_t> head;
   append(head, FrameHeader{slot->clientId, op, 0, static_cast<int32_t>(bytes)});

@@ -20,6 +20,7 @@ constexpr size_t kFewBlocks = 2;
 // How long to wait for the end of a transfer of a block that some other endpoint still has.
 constexpr auto kBusyRetry = std::chrono::milliseconds(2);
 
+
 // Within this of the loop's last look at the fences, nothing will have ended that it does not know of.
 constexpr uint64_t kFreshNs = 100'000;
 
@@ -42,14 +43,16 @@ Capture::Capture(UniqueFd iio, UniqueFd overflowCounter, const Options& options)
 }
 
 Capture::~Capture() {
-  // A copy: the list's own would end with its place in the list.
-  while (!blocks_.empty()) removeBlock(BlockPtr(blocks_.back()));
+  enabled_ = false;
+  while (!blocks_.empty()) removeBlock(blocks_.back());
+  while (!filling_.empty()) removeBlock(filling_.back());
 }
 
 int Capture::attach(CaptureBlock& block) {
   int fd = block.dmabuf.get();
   if (::ioctl(iio_.get(), uapi::kIioDmabufAttach, &fd) != 0) return -errno;
   block.iioAttached = true;
+  hadDmabufs_ = true;
   return 0;
 }
 
@@ -72,7 +75,7 @@ int Capture::addBlock(UniqueFd dmabuf, size_t size, BlockPtr& added) {
   if (source_ == SourceKind::kDmabuf) {
     const int error = block->dmabuf ? attach(*block) : -ENOMEM;
     if (error != 0) {
-      if (!blocks_.empty()) return error;
+      if (!blocks_.empty() || hadDmabufs_) return error;
       source_ = SourceKind::kRead;
       sourceErrno_ = -error;
     }
@@ -87,10 +90,12 @@ int Capture::addBlock(UniqueFd dmabuf, size_t size, BlockPtr& added) {
   return 0;
 }
 
-void Capture::removeBlock(const BlockPtr& block) {
+void Capture::removeBlock(BlockPtr block) {
   block->retired = true;
   eraseFrom(blocks_, block);
   eraseFrom(free_, block);
+  // While the capture flows, what the hardware fills it with is for all readers, and who may yet join: it ends after that.
+  if (flows_ && enabled_ && block->state == CaptureBlock::State::kFilling) return;
   eraseFrom(filling_, block);
   block->fence.close();
   // A block that another reader still sends is detached when that has let go: its end must not be cut off.
@@ -108,6 +113,8 @@ void Capture::start(const Run& run) {
   lastEndNs_ = 0;
   lastTimestampIsKnown_ = false;
   countIsKnown_ = counter_.read(lastCount_);
+  // What was read() into them is of the time before.
+  for (const BlockPtr& block : filling_) block->filled = 0;
   for (Reader* reader : readers_) reader->started();
   replenish();
 }
@@ -123,17 +130,15 @@ void Capture::stop() {
   if (countIsKnown_ && counter_.read(count) && count > lastCount_) statistics_.lostSets += count - lastCount_;
   if (!flows_) return;
   if (source_ == SourceKind::kRead) {
-    for (const BlockPtr& block : filling_) {
-      block->state = CaptureBlock::State::kFree;
-      free_.push_back(block);
-    }
-    filling_.clear();
+    for (const BlockPtr& block : std::exchange(filling_, {})) becomeFree(block);
   }
   for (Reader* reader : readers_) reader->stopped();
 }
 
 void Capture::join(Reader& reader) {
   readers_.push_back(&reader);
+  // The others may have had all there is.
+  for (Reader* other : readers_) other->trim();
   if (readers_.size() < 2 || flows_) return;
   // From here on what is captured is for all.
   flows_ = true;
@@ -148,7 +153,7 @@ void Capture::leave(Reader& reader) { eraseFrom(readers_, &reader); }
 size_t Capture::holdLimit(size_t own) const {
   if (readers_.size() < 2) return SIZE_MAX;
   const size_t surplus = blocks_.size() > owned_ ? blocks_.size() - owned_ : 0;
-  return std::max<size_t>(1, own + surplus / readers_.size());
+  return own == 0 ? 0 : own + surplus / readers_.size();
 }
 
 size_t Capture::waiting() const {
@@ -319,11 +324,11 @@ void Capture::completed(int status, uint64_t endedAtNs) {
   if (status < 0) {
     lastEndNs_ = endedAtNs;
     statistics_.sourceErrors++;
-    block->state = CaptureBlock::State::kFree;
     if (flows_) {
-      free_.push_back(block);
+      becomeFree(block);
       if (enabled_) failed(status);
     } else {
+      block->state = CaptureBlock::State::kFree;
       for (Reader* reader : std::vector<Reader*>(readers_)) reader->failed(status, block.get());
     }
     return;
@@ -409,7 +414,10 @@ void Capture::failed(int status) {
 
 void Capture::release(const FilledPtr& filled) {
   if (--filled->holders > 0) return;
-  const BlockPtr& block = filled->block;
+  becomeFree(filled->block);
+}
+
+void Capture::becomeFree(const BlockPtr& block) {
   block->state = CaptureBlock::State::kFree;
   if (block->retired) {
     end(*block);

@@ -35,6 +35,7 @@ struct CaptureBlock : Block {
   bool retired = false;
   State state = State::kFree;
   Fence fence;
+  std::weak_ptr<const void> transfer;  // of the hardware of a link; while it is queued or under way
   size_t bytes = 0;         // to be filled
   size_t filled = 0;        // read() so far
   uint64_t enqueuedNs = 0;  // CLOCK_MONOTONIC; 0: when others were still waiting to be filled
@@ -111,8 +112,11 @@ class Capture : private PollClient {
    * decides between dmabufs and read().
    */
   int addBlock(UniqueFd dmabuf, size_t size, BlockPtr& added);
-  /** Nobody holds it, or everybody has been told to forget it: whatever the hardware does with it ends. */
-  void removeBlock(const BlockPtr& block);
+  /**
+   * Nobody holds it, or everybody has been told to forget it: whatever the hardware does with it ends, but for what other
+   * readers count on.
+   */
+  void removeBlock(BlockPtr block);
 
   SourceKind source() const { return source_; }
   /** Why it is not the better one; 0 where nothing was refused. */
@@ -154,6 +158,7 @@ class Capture : private PollClient {
   int attach(CaptureBlock& block);
   void detach(CaptureBlock& block);
   void end(CaptureBlock& block);
+  void becomeFree(const BlockPtr& block);
   void replenish();
   bool isToRead();
   bool makeRoom();
@@ -177,6 +182,7 @@ class Capture : private PollClient {
   Run run_;
   SourceKind source_ = SourceKind::kDmabuf;
   int sourceErrno_ = 0;
+  bool hadDmabufs_ = false;  // so that it must not be read() any more
   bool flows_;
   bool enabled_ = false;
   bool faulted_ = false;

@@ -61,23 +61,34 @@ void InEndpoint::detach(int dmabuf) {
   // After the controller is unbound this ioctl dereferences a null pointer in the kernel (Linux 6.12); closing the
   // endpoint detaches everything without it.
   if (closing_ || !fd_) return;
+  for (const auto& item : items_) {
+    if (item->finished || !item->byDmabuf() || item->part.block->dmabuf.get() != dmabuf) continue;
+    item->detachAfterwards = true;
+    return;
+  }
   ::ioctl(fd_.get(), uapi::kFfsDmabufDetach, &dmabuf);
 }
 
-void InEndpoint::abandon(const Block& block) {
+/**
+ * The client counts on what a head that has left announces, so such a block goes on. One whose heads are still all ours is
+ * forgotten with them.
+ */
+bool InEndpoint::abandon(const Block& block) {
+  bool isFree = true;
   for (size_t i = 0; i < items_.size(); i++) {
     Item& item = *items_[i];
     if (item.part.block.get() != &block || item.finished) continue;
     item.sent = nullptr;
-    item.fence.close();  // before the DETACH that the caller does next: see Fence
-    // Heads that are still ours need not go out either.
-    for (size_t head = i - item.heads; head < i; head++) {
-      if (head >= next_) items_[head]->finished = true;
+    const size_t first = i - std::min(i, item.heads);
+    const bool hasBegun = item.heads > i || first < next_ || items_[first]->submitted > 0;
+    if (hasBegun) {
+      isFree = false;
+      continue;
     }
-    cancel(item);
-    item.finished = true;
+    for (size_t k = first; k <= i; k++) items_[k]->finished = true;
   }
   dropFinished();
+  return isFree;
 }
 
 /** Takes an item's requests back from the kernel, newest first: see close(). */
@@ -132,6 +143,7 @@ void InEndpoint::onAioDone(AioRequest& request, long result) {
 
 void InEndpoint::finish(Item& item, int status) {
   item.finished = true;
+  if (item.detachAfterwards && status >= 0) detach(item.part.block->dmabuf.get());
   if (item.sent) std::exchange(item.sent, nullptr)(status);
   if (status < 0) fail(status);
 }
@@ -221,8 +233,6 @@ bool InEndpoint::close() {
       }
       cancel(**item);
     }
-    items_.clear();
-    next_ = 0;
   }
   // The file must not be closed with AIO pending on it: each request holds a reference, so the endpoint would stay open
   // and its DMABUF transfers queued.
@@ -233,6 +243,9 @@ bool InEndpoint::close() {
     ::ioctl(fd_.get(), uapi::kFfsFifoFlush);
     fd_.reset();
   }
+  // Not before: what they hold is the kernel's until the file is closed.
+  items_.clear();
+  next_ = 0;
   return true;
 }
 

@@ -28,11 +28,15 @@ class InEndpoint : private AioOwner, private PollClient {
   void send(std::vector<uint8_t> bytes);
   /** Each of `heads` as a transfer of its own, and then the part of a block; `sent` hears 0 or the negative errno. */
   void sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent);
-  /** Forgets a block: cancels its transfer if it is under way. Its `sent` is not called. */
-  void abandon(const Block& block);
+  /**
+   * Nobody hears of the block's end any more. It is forgotten where nothing of it has left; otherwise it goes on, because the
+   * client counts on it: false.
+   */
+  bool abandon(const Block& block);
 
   /** 0, or the negative errno of FUNCTIONFS_DMABUF_ATTACH. */
   int attach(int dmabuf);
+  /** At once, or after the transfer that is queued of it. */
   void detach(int dmabuf);
 
   /** Nothing is queued. */
@@ -60,6 +64,7 @@ class InEndpoint : private AioOwner, private PollClient {
     size_t completed = 0;
     Fence fence;
     bool isOfBlock = false;
+    bool detachAfterwards = false;
     bool finished = false;
     bool isPayload() const { return static_cast<bool>(part.block); }
     bool byDmabuf() const { return isPayload() && part.byDmabuf; }

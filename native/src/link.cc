@@ -85,9 +85,14 @@ void Link::received(const uint8_t* data, size_t bytes) {
 
 void Link::clientDone() {
   clientDone_ = true;
-  busySince_ = Clock::now();
+  clientLeaves();
   if (payload_) return close(-ESHUTDOWN);
   pump();
+}
+
+void Link::clientLeaves() {
+  clientLeft_ = true;
+  busySince_ = Clock::now();
 }
 
 void Link::drain(size_t limit, Drained drained) {
@@ -107,7 +112,7 @@ void Link::proceed() {
 }
 
 Clock::time_point Link::nextDeadline() const {
-  const bool waiting = clientDone_ && !closing_ && want_ == Want::kNothing && drains_.empty();
+  const bool waiting = clientLeft_ && !closing_ && want_ == Want::kNothing && drains_.empty();
   return waiting ? busySince_ + kLastAnswerPatience : Clock::time_point::max();
 }
 

@@ -113,6 +113,10 @@ class Link {
   void received(const uint8_t* data, size_t bytes);
   /** The client sends nothing more, but may read. The link ends with the last answer to what it has sent. */
   void clientDone();
+  /** The client sends nothing beyond what has come, of which not everything has been read: it may be gone, as above. */
+  void clientLeaves();
+  /** Whether one of the above was called. */
+  bool clientLeft() const { return clientLeft_; }
   /** Whether to read on what the client sends. */
   bool wantsMore() const;
   /** That of which some is still to be received; may be none. */
@@ -155,6 +159,7 @@ class Link {
   };
   std::vector<Drain> drains_;
   bool clientDone_ = false;
+  bool clientLeft_ = false;
   Clock::time_point busySince_{};  // TypeScript is: it has had the latest piece, and asks for none
   bool closing_ = false;
   bool reported_ = false;

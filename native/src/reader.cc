@@ -42,7 +42,8 @@ void Reader::offer(const FilledPtr& filled) {
   if (held_ >= capture_.holdLimit(own())) {
     if (capture_.policy() != RingPolicy::kDropOldest || !dropOldest()) {
       statistics_.droppedBlocks++;
-      noteLost(filled->record.lostSets + filled->bytes / capture_.setBytes(), (filled->record.flags & kLossExact) != 0);
+      pending_.addLost(filled->record.lostSets + filled->bytes / capture_.setBytes(),
+                       (filled->record.flags & kLossExact) != 0);
       return;
     }
   }
@@ -52,6 +53,15 @@ void Reader::offer(const FilledPtr& filled) {
   entry.filled = filled;
   backlog_.push_back(std::move(entry));
   serve();
+}
+
+void Reader::trim() {
+  while (held_ > capture_.holdLimit(own()) && dropOldest()) {
+  }
+}
+
+void Reader::noteUndelivered(uint64_t sets) {
+  (backlog_.empty() ? pending_ : backlog_.front()).addLost(sets, true);
 }
 
 bool Reader::dropOldest() {
@@ -112,13 +122,19 @@ BlockPath Reader::pathOf(const CaptureBlock& block) {
 int Reader::transmit(std::vector<std::vector<uint8_t>> heads, const Entry& entry, size_t offset, size_t bytes,
                      bool isLast, std::function<void()> sent) {
   CaptureBlock& block = *entry.filled->block;
-  const bool byDmabuf = offset == 0 && attach(block) == 0;
-  if (!byDmabuf) {
+  // One endpoint at a time: a sync_file of a dmabuf holds the fences of all of them, so the later transfer would wait for the
+  // earlier one, of another client, and fail with it.
+  const bool byDmabuf = offset == 0 && attach(block) == 0 && block.transfer.expired();
+  std::shared_ptr<const void> hold;
+  if (byDmabuf) {
+    hold = std::make_shared<char>();
+    block.transfer = hold;
+  } else {
     const int error = block.map();
     if (error != 0) return error;
   }
   const auto sending = sending_.insert(sending_.end(), {entry.filled, isLast});
-  link_->sendBlock(std::move(heads), {entry.filled->block, offset, bytes, byDmabuf},
+  link_->sendBlock(std::move(heads), {entry.filled->block, offset, bytes, byDmabuf, std::move(hold)},
                    [this, sending, sent = std::move(sent)](int status) {
                      if (status != 0) return;
                      Entry done{sending->filled};

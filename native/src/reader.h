@@ -53,6 +53,8 @@ class Reader {
   virtual bool wants() const = 0;
   /** A block is no longer the capture's, and nobody holds it. */
   void forget(const CaptureBlock& block) { detach(block); }
+  /** Gives up what it holds beyond its share, the oldest first. */
+  void trim();
   /** Gives up the block that has waited longest: false where none waits. */
   bool dropOldest();
   size_t backlog() const { return backlog_.size() - pinned_; }
@@ -91,8 +93,8 @@ class Reader {
 
   Capture& capture() const { return capture_; }
   void release(Entry& entry);
-  /** Captured sets that the reader does not get: the next record says so. */
-  void noteLost(uint64_t sets, bool isMeasured) { pending_.addLost(sets, isMeasured); }
+  /** Captured sets that the reader does not get: the record of what is delivered next says so. */
+  void noteUndelivered(uint64_t sets);
   /**
    * Sends `bytes` of the entry from `offset` on, behind `heads`; 0, or a negative errno where the block cannot be mapped.
    * `sent` is called when it is out, and the reader lets go of it if `isLast`.

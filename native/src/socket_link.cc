@@ -56,13 +56,26 @@ bool SocketLink::abandon(const Block& block) {
 }
 
 void SocketLink::collect(Poller& poller) {
-  const short events = static_cast<short>((wantsMore() ? POLLIN : 0) | (items_.empty() ? 0 : POLLOUT));
+  // The end of what the client sends does not show to one who does not read up to it.
+  const short input = wantsMore() ? POLLIN : closing() || clientLeft() ? 0 : POLLRDHUP;
+  const short events = static_cast<short>(input | (items_.empty() ? 0 : POLLOUT));
   if (events != 0) poller.add(socket_.get(), events, *this);
 }
 
 void SocketLink::onReady(int) {
-  if (!closing() && wantsMore()) receive();
+  if (!closing()) {
+    if (wantsMore()) {
+      receive();
+    } else if (!clientLeft() && hasHungUp()) {
+      clientLeaves();
+    }
+  }
   if (!closing()) flush();
+}
+
+bool SocketLink::hasHungUp() const {
+  pollfd state{socket_.get(), POLLRDHUP, 0};
+  return ::poll(&state, 1, 0) > 0;
 }
 
 void SocketLink::receive() {

@@ -42,6 +42,7 @@ class SocketLink : public Link, private PollClient {
   bool sendSome();
   void taken(size_t bytes);
   void receive();
+  bool hasHungUp() const;
   void onReady(int fd) override;
 
   UniqueFd socket_;

@@ -14,10 +14,7 @@ class UsbLink : public Link {
 
   void send(std::vector<uint8_t> bytes) override;
   void sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) override;
-  bool abandon(const Block& block) override {
-    in_.abandon(block);
-    return true;
-  }
+  bool abandon(const Block& block) override { return in_.abandon(block); }
   int attach(int dmabuf) override { return in_.attach(dmabuf); }
   void detach(int dmabuf) override { in_.detach(dmabuf); }
   int attachReceiver(int dmabuf) override;

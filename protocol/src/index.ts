@@ -1,5 +1,6 @@
 export * from './demux.js';
 export * from './errors.js';
+export * from './event-id.js';
 export * from './extensions.js';
 export * from './format.js';
 export * from './frame.js';

@@ -16,7 +16,7 @@ export interface ScanElement {
   readonly scale?: number;
 }
 
-/** `le:s12/16X2>>4`: see {@link parseScanFormat}. */
+/** `le:s12/16X2>>4`, as sysfs has it. */
 export interface ScanFormat {
   readonly endianness: 'le' | 'be';
   readonly signed: boolean;

@@ -25,6 +25,7 @@ import type { BufferUser } from './buffers.js';
 import type { Client } from './client.js';
 import { EventStreams } from './event-streams.js';
 import { isHandshake } from './handshake.js';
+import { LimitError } from './limit-error.js';
 import type { Logger } from './logger.js';
 import type { BlockOpcodes, OpenBuffer } from './open-buffer.js';
 import { Recognition, type Surroundings } from './recognition.js';
@@ -203,7 +204,7 @@ export class BinarySession {
 
   #note(error: IioError): void {
     this.#refusal = error.message;
-    this.#log.debug({ code: error.code }, error.message);
+    this.#log[error instanceof LimitError ? 'warn' : 'debug']({ code: error.code }, error.message);
   }
 
   #refuse(operation: Operation, header: FrameHeader, error: IioError): void {
@@ -303,7 +304,7 @@ export class BinarySession {
     const limit = this.#state.limits.attributeBytes;
     if (length > limit) {
       await this.#discard(length, MAX_DISCARDED_BYTES);
-      throw this.#overLimit(new IioError('EFBIG', `a value of ${length} bytes is above the limit of ${limit}`));
+      throw new LimitError('EFBIG', `a value of ${length} bytes is above the limit of ${limit}`);
     }
     const value = await this.#link.read(length);
     return { code: await this.#client.context.backend.writeAttribute(ref, value) };
@@ -356,11 +357,7 @@ export class BinarySession {
     if (index > MAX_BLOCK_INDEX) {
       throw new IioError('EINVAL', `block index ${index} is above ${MAX_BLOCK_INDEX}`);
     }
-    try {
-      await buffer.createBlock(index, header.clientId, size);
-    } catch (error) {
-      throw error instanceof IioError ? this.#overLimit(error) : error;
-    }
+    await buffer.createBlock(index, header.clientId, size);
     return { code: 0, clientId: header.clientId };
   }
 
@@ -420,12 +417,6 @@ export class BinarySession {
       throw new IioError('EBADF', `there is no device ${index}`);
     }
     return device.id;
-  }
-
-  /** A client that asks for too much is worth a line in the log. */
-  #overLimit(error: IioError): IioError {
-    this.#log.warn({ code: error.code }, error.message);
-    return error;
   }
 
   async #discard(bytes: number, limit: number): Promise<void> {

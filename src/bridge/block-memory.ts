@@ -1,7 +1,7 @@
-import { IioError } from '@iio-bridge/protocol';
 import type { DmabufAllocator } from '../iio/heap.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { Config } from './config.js';
+import { LimitError } from './limit-error.js';
 import { MemoryBudget } from './memory-budget.js';
 
 const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
@@ -47,11 +47,11 @@ export class BlockMemory {
   /**
    * Counts the bytes of a block, until they are given back.
    *
-   * @throws {IioError} `EINVAL` above the size of a block, `ENOMEM` above that of all blocks.
+   * @throws {LimitError} `EINVAL` above the size of a block, `ENOMEM` above that of all blocks.
    */
   take(bytes: number): void {
     if (bytes > this.maxBlockBytes) {
-      throw new IioError('EINVAL', `a block of ${bytes} bytes is above the limit of ${this.maxBlockBytes}`);
+      throw new LimitError('EINVAL', `a block of ${bytes} bytes is above the limit of ${this.maxBlockBytes}`);
     }
     this.#budget.take(bytes);
   }

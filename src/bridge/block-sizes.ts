@@ -1,5 +1,6 @@
 import { IioError } from '@iio-bridge/protocol';
 import type { BlockMemory } from './block-memory.js';
+import { LimitError } from './limit-error.js';
 
 /** The blocks of one buffer as far as limits are concerned: owns their share of the memory. */
 export class BlockSizes {
@@ -25,7 +26,7 @@ export class BlockSizes {
       throw new IioError('EINVAL', `a block of ${size} bytes is smaller than a sample set (${this.#sampleBytes})`);
     }
     if (this.#sizes.size >= maxBlocks) {
-      throw new IioError('ENOMEM', `${this.#buffer} has ${maxBlocks} blocks already, which is the limit`);
+      throw new LimitError('ENOMEM', `${this.#buffer} has ${maxBlocks} blocks already, which is the limit`);
     }
     this.#memory.take(size);
     this.#sizes.set(index, size);

@@ -49,6 +49,11 @@ const tcpSchema = z.strictObject({
   announce: z.boolean().default(true),
 });
 
+const metricsSchema = z.strictObject({
+  /** `[HOST:]PORT` where figures are served for Prometheus, at `/metrics`; without a host on loopback. */
+  listen: listenSchema.optional(),
+});
+
 const emulateSchema = z.strictObject({
   /** Path of the document that describes the context, in libiio's XML, with `value`s for its attributes. */
   context: z.string().min(1),
@@ -81,6 +86,7 @@ const permissionsSchema = (isTrusted: boolean) =>
 export const configSchema = z.strictObject({
   usb: usbSchema.prefault({}),
   tcp: tcpSchema.prefault({}),
+  metrics: metricsSchema.prefault({}),
   /** What is served instead of this machine's devices; by default those are. */
   emulate: emulateSchema.optional(),
   protocol: z

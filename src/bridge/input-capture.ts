@@ -3,9 +3,11 @@ import type { Capture } from '../dataplane/capture.js';
 import type { DataPlane } from '../dataplane/data-plane.js';
 import type { BackendBuffer } from '../iio/backend.js';
 import type { BufferLengths } from '../iio/buffer.js';
+import { fifoLengths } from '../iio/fifo-lengths.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import type { BlockMemory } from './block-memory.js';
 import type { BufferStatistics, FiguresProvider, InputFigures } from './buffer-statistics.js';
+import { LimitError } from './limit-error.js';
 import type { LossCounters } from './loss-counters.js';
 import type { OpenRequest } from './open-buffer.js';
 import { samplingFrequency } from './sampling-frequency.js';
@@ -239,8 +241,7 @@ export class InputCapture implements FiguresProvider {
     if (this.#path?.source === 'iio-dmabuf') {
       return { length: blockBytes, watermark: blockBytes };
     }
-    const samples = Math.max(1, Math.floor(blockBytes / this.sample.bytes));
-    return { length: samples * fifoBlocks, watermark: Math.max(1, Math.floor(samples / 2)) };
+    return fifoLengths(Math.max(1, Math.floor(blockBytes / this.sample.bytes)), fifoBlocks, this.sample.bytes);
   }
 
   async #addRing(blockBytes: number, blocks: number): Promise<void> {
@@ -253,7 +254,7 @@ export class InputCapture implements FiguresProvider {
     const { maxBlocks } = environment.memory;
     try {
       if (count + blocks > maxBlocks) {
-        throw new IioError(
+        throw new LimitError(
           'ENOMEM',
           `a ring of ${bytes} bytes for ${this.name} needs ${count} blocks of ${blockBytes} bytes beside the client's ${blocks}, above the limit of ${maxBlocks}: use larger blocks, a shorter ring, or limits.blocks`,
         );

@@ -35,6 +35,7 @@ interface ServeOptions {
   readonly loopback?: { readonly from: string; readonly to: string };
   readonly mode?: 'auto' | 'copy';
   readonly heap?: string;
+  readonly metrics?: string;
   readonly ring?: RingSize;
   readonly ringPolicy?: RingPolicy;
   readonly require?: 'zero-copy';
@@ -99,6 +100,7 @@ program
   .option('--cpu <n>', 'the processor that it runs on', integer)
   .option('--lock-memory', 'what that thread runs on is not paged out')
   .optionsGroup('Other:')
+  .option('--metrics <[host:]port>', 'serve figures for Prometheus here, on loopback without a host, as /metrics')
   .addOption(
     new Option('--log-level <level>', 'of the log on standard output')
       .choices(['debug', 'info', 'warn', 'error'])
@@ -148,6 +150,7 @@ function fromCommandLine(options: ServeOptions): Record<string, unknown> {
       serial: options.serial,
     }),
     tcp: defined({ listen: options.tcp, announce: options.announce ? undefined : false }),
+    metrics: defined({ listen: options.metrics }),
     ...(Object.keys(emulation).length === 0 ? {} : { emulate: emulation }),
     stream: defined({
       mode: options.mode,

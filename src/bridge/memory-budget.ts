@@ -1,4 +1,4 @@
-import { IioError } from '@iio-bridge/protocol';
+import { LimitError } from './limit-error.js';
 
 /** The bytes that all clients' blocks together may take. */
 export class MemoryBudget {
@@ -13,10 +13,10 @@ export class MemoryBudget {
     return this.#used;
   }
 
-  /** @throws {IioError} `ENOMEM` over the limit. */
+  /** @throws {LimitError} `ENOMEM` over the limit. */
   take(bytes: number): void {
     if (this.#used + bytes > this.#limit) {
-      throw new IioError(
+      throw new LimitError(
         'ENOMEM',
         `${bytes} bytes more for blocks would exceed the limit of ${this.#limit}: ${this.#used} are in use`,
       );

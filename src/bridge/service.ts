@@ -16,7 +16,7 @@ import { BufferClaims } from './buffer-claims.js';
 import { BufferStatistics } from './buffer-statistics.js';
 import { Buffers } from './buffers.js';
 import { Clients } from './client.js';
-import type { Config } from './config.js';
+import type { Config, Endpoint } from './config.js';
 import { ContextServer, type ContextSource } from './context-server.js';
 import type { InputEnvironment } from './input-capture.js';
 import type { Logger } from './logger.js';
@@ -152,17 +152,41 @@ export class Service {
     if (config.tcp.listen.length > 0) {
       await this.#serveTcp(plane, stateOf('tcp'), config.tcp.announce ? announcer : undefined);
     }
+    const metrics = await this.#serveMetrics(common, statistics);
     this.#log.info(
       {
         version: VERSION,
         ...(udc === undefined ? {} : { udc, pipes: config.usb.pipes }),
         ...(this.endpoints.length === 0 ? {} : { tcp: this.endpoints }),
+        ...(metrics === undefined ? {} : { metrics }),
         ...(emulates ? { emulate: config.emulate?.context } : {}),
         heap: allocator?.name,
         devices: common.current.backend.description.devices.map((device) => device.name ?? device.id),
       },
       'ready',
     );
+  }
+
+  /** Where. */
+  async #serveMetrics(contexts: ContextServer, statistics: BufferStatistics): Promise<Endpoint | undefined> {
+    const { listen } = this.#config.metrics;
+    if (listen === undefined) {
+      return undefined;
+    }
+    // Loaded only where it is wanted.
+    const { MetricsServer } = await import('./metrics.js');
+    const server = await MetricsServer.start(listen, async () => {
+      const buffers = contexts.current.backend.description.devices.flatMap(({ id, name, buffers }) =>
+        buffers.map(async ({ index, direction }) => ({
+          device: name ?? id,
+          buffer: index,
+          figures: await statistics.figures(id, index, direction),
+        })),
+      );
+      return await Promise.all(buffers);
+    });
+    this.#undo.push(() => server.close());
+    return server.endpoint;
   }
 
   async #openSource(): Promise<ContextSource> {

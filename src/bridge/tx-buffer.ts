@@ -1,6 +1,8 @@
 import { type ChannelMask, encodeFrameHeader, IioError, RESPONSE_OP, sampleLayout } from '@iio-bridge/protocol';
 import type { Playback } from '../dataplane/playback.js';
 import type { BackendBuffer } from '../iio/backend.js';
+import type { BufferLengths } from '../iio/buffer.js';
+import { fifoLengths } from '../iio/fifo-lengths.js';
 import type { FileDescriptor } from '../sys/file-descriptor.js';
 import { BlockSizes } from './block-sizes.js';
 import type { OutputFigures } from './buffer-statistics.js';
@@ -219,13 +221,12 @@ export class TxBuffer implements OpenBuffer {
   }
 
   /** In the unit that the kernel's buffer compares with on this path: see {@link BackendBuffer.enable}. */
-  #lengths(smallest: number, largest: number, path: StreamPath): { length: number; watermark: number } {
+  #lengths(smallest: number, largest: number, path: StreamPath): BufferLengths {
     if (path.sink === 'iio-dmabuf') {
       return { length: smallest, watermark: smallest };
     }
     const ahead = this.#cycle === undefined ? largest : Math.max(largest, CYCLIC_FIFO_BYTES);
-    const samples = Math.max(1, Math.ceil(ahead / this.#sampleBytes));
-    return { length: samples * WRITE_FIFO_BLOCKS, watermark: Math.max(1, samples >> 1) };
+    return fifoLengths(Math.max(1, Math.ceil(ahead / this.#sampleBytes)), WRITE_FIFO_BLOCKS, this.#sampleBytes);
   }
 
   /** Notes how the samples travel. @throws {IioError} `EOPNOTSUPP` where the configuration refuses it: the block is freed. */

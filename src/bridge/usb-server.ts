@@ -70,9 +70,18 @@ export class UsbServer {
       } catch (error) {
         this.#log.warn({ err: error, request: setup.request, pipe: setup.value }, 'control request failed');
       }
-      await (accepted ? this.#functionFs.acknowledge(setup) : this.#functionFs.stall(setup));
+      await this.#reply(setup, accepted);
     } finally {
       this.#plane.resumeEp0();
+    }
+  }
+
+  /** Hosts give up after a second, and may have sent another request by now: theirs to repeat, and no failure of ours. */
+  async #reply(setup: SetupPacket, accepted: boolean): Promise<void> {
+    try {
+      await (accepted ? this.#functionFs.acknowledge(setup) : this.#functionFs.stall(setup));
+    } catch (error) {
+      this.#log.warn({ err: error, request: setup.request, pipe: setup.value }, 'a control request got no answer');
     }
   }
 

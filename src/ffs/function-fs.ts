@@ -156,7 +156,7 @@ export class FunctionFs implements Disposable {
 
 /**
  * EIDRM: cancelled by a newer event. EINVAL (read) and ESRCH (write): no request is pending any more. The others are the
- * status of a request that died with the connection.
+ * status of a request that died with the connection, or gave way to the host's next one (dummy_hcd's EOVERFLOW).
  */
 const SUPERSEDED: ReadonlySet<string> = new Set([
   'EIDRM',
@@ -164,6 +164,7 @@ const SUPERSEDED: ReadonlySet<string> = new Set([
   'ESRCH',
   'ESHUTDOWN',
   'ECONNRESET',
+  'EOVERFLOW',
   'EPROTO',
   'ENODEV',
 ]);

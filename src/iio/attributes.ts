@@ -1,5 +1,5 @@
-import { constants, openSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, constants, openSync, read, write } from 'node:fs';
+import { promisify } from 'node:util';
 import { IioError } from '@iio-bridge/protocol';
 import { FileDescriptor } from '../sys/file-descriptor.js';
 
@@ -8,6 +8,9 @@ export const MAX_ATTRIBUTE_BYTES = 64 * 1024 - 1;
 
 /** One sysfs page on most machines, and one byte to see its end. */
 const FIRST_READ_BYTES = 4096 + 1;
+
+const readFrom = promisify(read);
+const writeTo = promisify(write);
 
 /**
  * The value of an attribute as the protocol carries it: the whole file, its last byte (normally the newline) replaced by
@@ -21,17 +24,16 @@ export async function readAttribute(path: string): Promise<Uint8Array> {
     let buffer = new Uint8Array(FIRST_READ_BYTES);
     let length = 0;
     for (;;) {
-      const { bytesRead } = await file.read(buffer, length, buffer.byteLength - length, null);
-      if (bytesRead === 0) break;
+      const { bytesRead } = await readFrom(file, buffer, length, buffer.byteLength - length, null);
       length += bytesRead;
       if (length > MAX_ATTRIBUTE_BYTES) {
         throw new IioError('EFBIG', `read ${path}: the value is longer than ${MAX_ATTRIBUTE_BYTES} bytes`);
       }
-      if (length === buffer.byteLength) {
-        const larger = new Uint8Array(MAX_ATTRIBUTE_BYTES + 1);
-        larger.set(buffer);
-        buffer = larger;
-      }
+      // Files of sysfs and debugfs give all that there is.
+      if (length < buffer.byteLength) break;
+      const larger = new Uint8Array(MAX_ATTRIBUTE_BYTES + 1);
+      larger.set(buffer);
+      buffer = larger;
     }
     if (length > 0) buffer[length - 1] = 0;
     return buffer.subarray(0, length);
@@ -48,7 +50,7 @@ export async function readAttribute(path: string): Promise<Uint8Array> {
 export async function writeAttribute(path: string, bytes: Uint8Array): Promise<number> {
   if (bytes.byteLength === 0) throw new IioError('EIO', `write ${path}: an empty value writes nothing`);
   return await withFile('write', path, constants.O_WRONLY, async (file) => {
-    const { bytesWritten } = await file.write(bytes, 0, bytes.byteLength, null);
+    const { bytesWritten } = await writeTo(file, bytes, 0, bytes.byteLength, null);
     return bytesWritten;
   });
 }
@@ -62,19 +64,20 @@ export function openAttribute(path: string): FileDescriptor {
   }
 }
 
+/** Opening and closing ask no driver, so only the use of the file is worth a thread of its own. */
 async function withFile<T>(
   operation: 'read' | 'write',
   path: string,
   access: number,
-  use: (file: FileHandle) => Promise<T>,
+  use: (file: number) => Promise<T>,
 ): Promise<T> {
   try {
     // Node adds O_CLOEXEC. O_NONBLOCK: should the path be a FIFO after all, opening it must not wait for its other end.
-    const file = await open(path, access | constants.O_NONBLOCK);
+    const file = openSync(path, access | constants.O_NONBLOCK);
     try {
       return await use(file);
     } finally {
-      await file.close();
+      closeSync(file);
     }
   } catch (error) {
     throw asIioError(operation, path, error);

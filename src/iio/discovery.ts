@@ -49,7 +49,7 @@ const CONFIGURATION = '/etc/libiio.ini';
 const NO_ATTRIBUTES: ReadonlySet<string> = new Set(['name', 'label', 'dev', 'uevent', 'waiting_for_supplier']);
 
 /** Files of a buffer's directory that the protocol reaches by operations of its own. */
-const NO_BUFFER_ATTRIBUTES: ReadonlySet<string> = new Set(['length', 'enable', 'watermark', 'direction']);
+const NO_BUFFER_ATTRIBUTES: ReadonlySet<string> = new Set(['length', 'enable', 'watermark']);
 
 /**
  * The machine's IIO context, with libiio's naming of channels and attributes, and with every list in the order in which
@@ -323,7 +323,10 @@ function readLabels(
   for (const file of files) {
     const parsed = parse(file);
     const channel = parsed && channels.get(parsed.direction, parsed.channelId);
-    if (channel !== undefined) channel.label = textOf(tree, `${directory}/${file}`);
+    if (channel === undefined) continue;
+    channel.label = textOf(tree, `${directory}/${file}`);
+    // Clients that do not know of labels find them here.
+    channel.attributes.set('label', file);
   }
 }
 

@@ -149,7 +149,7 @@ describe('the client says what is wrong', () => {
     await refuse(['read', 'iio-sim-dac'], /iio:device2|iio-sim-dac/);
     await refuse(['read', '-b', '1000000000000', ADC], /samplesPerBlock|block/);
     await refuse(['read', '-b', '100000000', ADC], /block/i);
-    await refuse(['read', '-B', '100000', ADC], /blocks/i);
+    await refuse(['read', '--blocks', '100000', ADC], /blocks/i);
     await refuse(['attr', ADC, 'colour'], /no attribute 'colour'/, /sampling_frequency/);
     await refuse(['info', '-u', 'ip:192.0.2.1'], /ip:192\.0\.2\.1/, /usb:/);
     await refuse(['info', '-u', 'usb:250.250'], /usb:250\.250/, /no IIO context/);

@@ -1,10 +1,11 @@
 import { join } from 'node:path';
-import { expect, onTestFinished } from 'vitest';
+import { afterAll, beforeEach, expect, onTestFinished } from 'vitest';
 import type { ExitStatus, GuestProcess } from '../../lab/guest-process.js';
 import type { Machine } from '../../lab/machine.js';
 import type { ModuleSpec } from '../../lab/modules.js';
 import { checkoutRoot } from '../../lab/paths.js';
 import type { StreamEvent, StreamRequest, StreamResult } from '../../lab/programs/stream-check.js';
+import type { MachineFixture } from './support.js';
 
 export const ADC = 'iio-sim-adc';
 export const MIXED = 'iio-sim-mixed';
@@ -62,13 +63,22 @@ export class Bridge {
   }
 
   static async start(machine: Machine, ...options: readonly string[]): Promise<Bridge> {
+    const bridge = await Bridge.launch(machine, ...options);
+    onTestFinished(() => bridge.process[Symbol.asyncDispose]());
+    return bridge;
+  }
+
+  /** For a bridge that outlives a test. */
+  static async launch(machine: Machine, ...options: readonly string[]): Promise<Bridge> {
+    const isOnBus = !options.includes('--no-usb');
     // A host that still sees an earlier gadget would take it for this one.
     await machine.output(`while ${SEEN_BY_HOST}; do sleep 0.01; done`, { timeoutMs: HOST_MS * machine.slowness });
     const child = await machine.spawn(bridgeProgram('serve', ...options));
-    onTestFinished(() => child[Symbol.asyncDispose]());
     const bridge = new Bridge(machine, child);
     await bridge.waitForRecord('ready');
-    await machine.output(`until ${SEEN_BY_HOST}; do sleep 0.01; done`, { timeoutMs: HOST_MS * machine.slowness });
+    if (isOnBus) {
+      await machine.output(`until ${SEEN_BY_HOST}; do sleep 0.01; done`, { timeoutMs: HOST_MS * machine.slowness });
+    }
     return bridge;
   }
 
@@ -114,6 +124,37 @@ export class Bridge {
     expect(await this.stop(), this.process.output().stderr).toMatchObject({ code: 0 });
     await expectNothingLeft(this.#machine);
   }
+}
+
+export interface BridgeFixture {
+  readonly bridge: Bridge;
+}
+
+/**
+ * One bridge for all tests of a file, so that each also shows that the one before has left nothing behind. Call it after
+ * `useMachine`. After the last test it is stopped, which has to succeed.
+ */
+export function useBridge(lab: MachineFixture, ...options: readonly string[]): BridgeFixture {
+  let running: { readonly machine: Machine; readonly bridge: Bridge } | undefined;
+  beforeEach(async () => {
+    const { machine } = lab;
+    if (running?.machine !== machine) {
+      running = { machine, bridge: await Bridge.launch(machine, ...options) };
+      // libiio gives a control request one second, whatever LAB_PATIENCE says: the first takes longest.
+      await machine.run('iio_attr -u usb: -C');
+    }
+  });
+  afterAll(async () => {
+    await running?.bridge.expectCleanStop();
+  });
+  return {
+    get bridge(): Bridge {
+      if (running === undefined) {
+        throw new Error('The bridge exists in tests only');
+      }
+      return running.bridge;
+    },
+  };
 }
 
 function pick(record: LogRecord, fields: readonly string[]): unknown {

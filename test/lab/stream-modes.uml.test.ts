@@ -10,6 +10,7 @@ import {
   prepareConverters,
   SG_MODULES,
 } from './bridge.js';
+import { createDummy, createTimer, DUMMY, DUMMY_MODULES, DUMMY_SET, removeAllDummies, TIMER } from './dummy-device.js';
 import { useMachine } from './support.js';
 
 const MIB = 1024 * 1024;
@@ -71,38 +72,28 @@ describe('a controller without scatter-gather', () => {
 });
 
 describe('a device without DMABUF', () => {
-  const CONFIG = '/sys/kernel/config/iio';
-  const TRIGGER = 'lab-timer';
-  /** What drivers/iio/dummy/iio_simple_dummy_buffer.c puts into every sample set. */
-  const DUMMY_SET = { voltage0: 7, 'voltage1-voltage2': -33, 'voltage3-voltage4': -2, accel_x: 344 };
-
   test.each([
     { asked: 'auto', mode: 'half-copy', sink: 'usb-dmabuf' },
     { asked: 'copy', mode: 'copy', sink: 'usb-aio' },
   ])('streams by read(), and says why: --mode $asked', async ({ asked, mode, sink }) => {
     const { machine } = lab;
-    await loadModules(machine, [{ name: 'iio_dummy_evgen' }, { name: 'iio_dummy' }]);
-    onTestFinished(async () => {
-      await machine.output(`rmdir ${CONFIG}/devices/dummy/lab-dummy ${CONFIG}/triggers/hrtimer/${TRIGGER}`);
-      await unloadModules(machine, ['iio_dummy', 'iio_dummy_evgen']);
-    });
-    const device = (
-      await machine.output(`mkdir ${CONFIG}/devices/dummy/lab-dummy ${CONFIG}/triggers/hrtimer/${TRIGGER} &&
-        dirname $(grep -lx lab-dummy /sys/bus/iio/devices/iio:device*/name)`)
-    ).trim();
+    await loadModules(machine, DUMMY_MODULES);
+    onTestFinished(() => removeAllDummies(machine));
+    const device = await createDummy(machine);
+    await createTimer(machine);
     const bridge = await Bridge.start(machine, '--mode', asked);
 
     const attr = async (...words: string[]) => (await machine.output(clientProgram('attr', ...words))).trim();
-    expect(await attr('lab-dummy', 'raw', '-c', 'voltage0')).toBe(
+    expect(await attr(DUMMY, 'raw', '-c', 'voltage0')).toBe(
       (await machine.output(`cat ${device}/in_voltage0_raw`)).trim(),
     );
 
-    const read = clientProgram('read', '-b', '16', '-s', '64', 'lab-dummy', ...Object.keys(DUMMY_SET));
+    const read = clientProgram('read', '-b', '16', '-s', '64', DUMMY, ...Object.keys(DUMMY_SET));
     const without = await machine.run(read);
     expect(without.stderr).toMatch(/^iio-client: .*enable buffer 0/);
     expect(without.code).toBe(1);
 
-    await machine.output(`echo ${TRIGGER} >${device}/trigger/current_trigger`);
+    await machine.output(`echo ${TIMER} >${device}/trigger/current_trigger`);
     await machine.output([...read, '-o', '/tmp/dummy-samples']);
     const samples = await machine.readFile('/tmp/dummy-samples');
     const values = new Int16Array(samples.buffer, samples.byteOffset, samples.byteLength / 2);

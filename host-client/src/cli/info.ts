@@ -1,7 +1,11 @@
 import { type AttributeDescription, formatScanFormat, IioError } from '@iio-bridge/protocol';
+import type { Command } from 'commander';
 import type { Attribute } from '../core/attribute.js';
 import type { Context } from '../core/context.js';
 import type { Device } from '../core/device.js';
+import type { Interruption } from './interruption.js';
+import { type CommonOptions, openInterruptible, withCommonOptions } from './options.js';
+import { print, toJson } from './output.js';
 
 /** An attribute's value, or the code of the error that reading it gave. */
 type Value = { readonly value: string } | { readonly error: string };
@@ -40,6 +44,18 @@ export interface ContextInfo {
   readonly version: { readonly major: number; readonly minor: number; readonly git: string };
   readonly attributes: Readonly<Record<string, string>>;
   readonly devices: readonly DeviceInfo[];
+}
+
+export function addInfoCommand(program: Command, interruption: Interruption): void {
+  withCommonOptions(program.command('info'))
+    .description('show devices, channels and buffers with the values of their attributes')
+    .action((options: CommonOptions) => runInfo(options, interruption));
+}
+
+async function runInfo(options: CommonOptions, interruption: Interruption): Promise<void> {
+  await using context = await openInterruptible(options, interruption);
+  const info = await collectInfo(context);
+  await print(options.json === true ? toJson(info) : formatInfo(info));
 }
 
 /** Reads all attributes, one after the other. One that fails shows its error; only a lost device ends the work. */

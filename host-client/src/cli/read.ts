@@ -1,20 +1,20 @@
-import { open } from 'node:fs/promises';
-import type { Context } from '../core/context.js';
-import type { RxStatistics, RxStream } from '../core/rx-stream.js';
+import type { Command } from 'commander';
+import type { Device, RxStatistics, RxStreamOptions } from '../index.js';
+import type { Interruption } from './interruption.js';
+import {
+  type CaptureCommandOptions,
+  captureOptions,
+  deviceForStream,
+  openContext,
+  usageError,
+  withCaptureOptions,
+} from './options.js';
+import { megabytes, print, showProgress, toJson } from './output.js';
+import { channelIds } from './selection.js';
+import { fileSink, standardOutput } from './sink.js';
 
-const PROGRESS_INTERVAL_MS = 500;
-
-export interface ReadOptions {
-  readonly device: string;
-  readonly channels: readonly string[];
-  readonly samplesPerBlock: number;
-  readonly blocks: number;
-  /** Sample sets to read in all; `undefined` reads until the signal. */
-  readonly samples: number | undefined;
-  /** A file to write to; `undefined` is standard output. */
-  readonly output: string | undefined;
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
+interface ReadCommandOptions extends CaptureCommandOptions {
+  readonly output?: string;
 }
 
 /** What `read` did; the form that `--json` prints. */
@@ -27,45 +27,76 @@ export interface ReadSummary extends RxStatistics {
   readonly seconds: number;
 }
 
-/** Where samples go. Owns the file, if it is one. */
-interface Sink extends AsyncDisposable {
-  /** Resolves when the bytes may be overwritten: to false if nobody wants more. */
-  write(bytes: Uint8Array): Promise<boolean>;
+export function addReadCommand(program: Command, interruption: Interruption): void {
+  withCaptureOptions(program.command('read'), 'read')
+    .description('stream raw samples to standard output or a file; channels default to all of the buffer')
+    .argument('<device>', 'id, name or label')
+    .argument('[channel...]', 'ids, names or labels')
+    .option('-o, --output <file>', 'write there; with --json the summary then goes to standard output')
+    .action((device: string, channels: string[], options: ReadCommandOptions) =>
+      runRead(device, channels, options, interruption),
+    );
 }
 
-/** Streams raw sample sets, as the device stores them, to a file or standard output. */
-export async function read(context: Context, options: ReadOptions): Promise<ReadSummary> {
-  const { device, channels, samplesPerBlock, blocks, timeoutMs, signal } = options;
-  await using sink = options.output === undefined ? standardOutput() : await fileSink(options.output);
+async function runRead(
+  device: string,
+  channels: readonly string[],
+  options: ReadCommandOptions,
+  interruption: Interruption,
+): Promise<void> {
+  if (options.output === undefined && process.stdout.isTTY) {
+    throw usageError('raw samples would garble the terminal: redirect standard output or give -o FILE');
+  }
+  await using context = await openContext(options, interruption);
+  const summary = await read(
+    await deviceForStream(context, device, options),
+    captureOptions(options, channels, interruption.signal),
+    { samples: options.samples || Number.POSITIVE_INFINITY, output: options.output },
+  );
+  const text = options.json === true ? toJson(summary) : formatSummary(summary);
+  if (options.json === true && options.output !== undefined) {
+    await print(text);
+  } else {
+    process.stderr.write(text);
+  }
+}
+
+/** Streams raw sample sets, as the device stores them, to a file or (without `output`) standard output. */
+export async function read(
+  device: Device,
+  streamOptions: RxStreamOptions,
+  { samples, output }: { readonly samples: number; readonly output: string | undefined },
+): Promise<ReadSummary> {
+  await using sink = output === undefined ? standardOutput() : await fileSink(output);
   const startedAt = performance.now();
-  await using stream = await context.device(device).createRxStream({
-    samplesPerBlock,
-    blocks,
-    timeoutMs,
-    signal,
-    ...(channels.length === 0 ? {} : { channels }),
+  await using stream = await device.createRxStream(streamOptions);
+  const stopProgress = showProgress(() => {
+    const { blocks: arrived, bytes, bytesPerSecond, inFlight, held } = stream.statistics;
+    return (
+      `${arrived} blocks, ${megabytes(bytes)} MB, ${megabytes(bytesPerSecond)} MB/s, ` +
+      `${inFlight} in flight, ${held} held`
+    );
   });
-  const stopProgress = showProgress(stream);
   let samplesWritten = 0;
   try {
     for await (using block of stream) {
-      const wanted = Math.min(block.samples, (options.samples ?? Number.POSITIVE_INFINITY) - samplesWritten);
+      const wanted = Math.min(block.samples, samples - samplesWritten);
       const more = await sink.write(block.bytes.subarray(0, wanted * block.layout.bytes));
       samplesWritten += wanted;
-      if (!more || samplesWritten === options.samples) {
+      if (!more || samplesWritten === samples) {
         break;
       }
     }
   } catch (error) {
-    if (!signal.aborted) {
+    if (streamOptions.signal?.aborted !== true) {
       throw error;
     }
   } finally {
     stopProgress();
   }
   return {
-    device,
-    channels: stream.layout.channels.map(({ channel }) => channel.id),
+    device: device.name ?? device.id,
+    channels: channelIds(stream.layout),
     sampleBytes: stream.layout.bytes,
     samplesWritten,
     seconds: (performance.now() - startedAt) / 1000,
@@ -79,57 +110,4 @@ export function formatSummary(summary: ReadSummary): string {
     `${samplesWritten} samples of ${channels.join(', ')} (${megabytes(samplesWritten * sampleBytes)} MB) ` +
     `in ${seconds.toFixed(2)} s, ${megabytes(bytesPerSecond)} MB/s\n`
   );
-}
-
-async function fileSink(path: string): Promise<Sink> {
-  const file = await open(path, 'w');
-  return {
-    write: async (bytes) => {
-      for (let at = 0; at < bytes.length; ) {
-        at += (await file.write(bytes, at)).bytesWritten;
-      }
-      return true;
-    },
-    [Symbol.asyncDispose]: () => file.close(),
-  };
-}
-
-function standardOutput(): Sink {
-  return {
-    write: (bytes) =>
-      new Promise((resolve, reject) => {
-        process.stdout.write(bytes, (error) => {
-          if (error === null || error === undefined) {
-            resolve(true);
-          } else if ('code' in error && error.code === 'EPIPE') {
-            resolve(false);
-          } else {
-            reject(error);
-          }
-        });
-      }),
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  };
-}
-
-/** A line that renews itself, only where a person can see it. */
-function showProgress(stream: RxStream): () => void {
-  if (!process.stderr.isTTY) {
-    return () => {};
-  }
-  const timer = setInterval(() => {
-    const { blocks, bytes, bytesPerSecond, inFlight, held } = stream.statistics;
-    process.stderr.write(
-      `\r${blocks} blocks, ${megabytes(bytes)} MB, ${megabytes(bytesPerSecond)} MB/s, ` +
-        `${inFlight} in flight, ${held} held\x1b[K`,
-    );
-  }, PROGRESS_INTERVAL_MS);
-  return () => {
-    clearInterval(timer);
-    process.stderr.write('\r\x1b[K');
-  };
-}
-
-function megabytes(bytes: number): string {
-  return (bytes / 1e6).toFixed(1);
 }

@@ -1,32 +1,30 @@
 import {
-  BINARY_HANDSHAKE,
+  BLOCK_ANSWER_OP,
+  EXPLAIN_OP,
   encodeFrameHeader,
-  encodeU64,
+  encodeU32,
   type FrameHeader,
   type Generation,
   IioError,
   LATEST_GENERATION,
   type Operation,
   opcodeOf,
-  packCode,
+  RESPONSE_OP,
+  STREAM_OPTIONS_OP,
+  type StreamOptions,
 } from '@iio-bridge/protocol';
-import { BufferPool } from './buffer-pool.js';
+import { BufferPool, type PayloadBuffer } from './buffer-pool.js';
 import { withDeadline } from './deadline.js';
 import { deferred } from './deferred.js';
-import {
-  type ExpectedPayload,
-  type FrameHandler,
-  FrameReader,
-  type ReaderStatistics,
-  type ReceivedPayload,
-} from './frame-reader.js';
+import { type ExpectedPayload, type FrameHandler, FrameReader, type ReaderStatistics } from './frame-reader.js';
 import type { Link } from './link.js';
 import type { Logger } from './logger.js';
 
 /** No answer but samples is larger: attribute values end at 64 KiB, the largest known context document at 100 KiB. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
-/** A line of the text protocol; what is longer is left over from somebody else's session. Bytes. */
-const MAX_LINE_BYTES = 16;
+/** An explanation is a sentence. Bytes. */
+const MAX_EXPLANATION_BYTES = 4096;
+const EXPLAIN_TIMEOUT_MS = 1000;
 
 export interface ClientOptions {
   readonly logger: Logger;
@@ -35,12 +33,15 @@ export interface ClientOptions {
   readonly generation?: Generation;
   /** Limit on the bytes of reads in flight. */
   readonly windowBytes?: number;
-  /** The server takes a TRANSFER_BLOCK header and its length in one transfer. */
-  readonly coalesce?: boolean;
+  /** The server has the extension `explain`: refusals get its sentence. */
+  readonly explain?: boolean;
 }
 
+/** Beside libiio's operations those of iio-bridge, for servers that say that they have them. */
+export type RequestOperation = Operation | 'STREAM_OPTIONS' | 'EXPLAIN';
+
 export interface Request {
-  readonly operation: Operation;
+  readonly operation: RequestOperation;
   readonly clientId?: number;
   readonly device?: number;
   readonly code?: number;
@@ -60,31 +61,88 @@ export interface Answer {
   readonly payload: Uint8Array<ArrayBuffer>;
 }
 
-/** What came back for a block: its samples, or a negative code. */
-export interface BlockAnswer {
-  readonly code: number;
-  readonly payload: ReceivedPayload | undefined;
-}
-
-/** A block that exists on the server. One request for it may be outstanding at a time. */
+/**
+ * A block that exists on the server. One request for it may be outstanding at a time. Lives as long as its buffer, so that
+ * a transfer needs no objects of its own.
+ */
 export interface BlockHandle {
-  readonly deviceIndex: number;
-  readonly bufferIndex: number;
-  readonly blockIndex: number;
-  readonly bytes: number;
+  readonly what: string;
+  /** Id of the conversation: block index + 1. */
+  readonly clientId: number;
+  /** Most bytes that an answer may bring; 0 of an output. */
+  readonly blockBytes: number;
   readonly pool: BufferPool;
-  /** Exactly one call per request, unless the link fails first. */
-  readonly onAnswer: (answer: BlockAnswer) => void;
+  /** Whether answers carry block records. */
+  readonly records: boolean;
+  /**
+   * Exactly one call per request, unless the link fails first.
+   * @param payload belongs to the handle, who gives it back to its pool
+   * @param record reused: holds until the call returns
+   */
+  onAnswer(
+    code: number,
+    payload: PayloadBuffer | undefined,
+    length: number,
+    record: Uint8Array<ArrayBuffer> | undefined,
+  ): void;
 }
 
 interface Conversation {
   readonly what: string;
-  readonly expect: (code: number) => ExpectedPayload | undefined;
-  readonly finish: (header: FrameHeader, payload: ReceivedPayload | undefined) => void;
-  readonly fail: (error: IioError) => void;
-  readonly block: BlockHandle | undefined;
+  readonly isBlock: boolean;
+  /** What a positive code means. @throws IioError `EPROTO` */
+  expect(code: number, op: number): ExpectedPayload | undefined;
+}
+
+interface RequestConversation extends Conversation {
+  finish(code: number, payload: PayloadBuffer | undefined, length: number): void;
+  fail(error: IioError): void;
   /** Nobody waits any more, but the answer will come. */
   abandoned: boolean;
+}
+
+/** The conversation of a block, for all its transfers. */
+class BlockConversation implements Conversation {
+  readonly isBlock = true;
+  readonly handle: BlockHandle;
+  readonly #link: string;
+  readonly #expected: { length: number; readonly pool: BufferPool };
+  /** A request is under way. */
+  awaited = false;
+
+  constructor(link: string, handle: BlockHandle) {
+    this.#link = link;
+    this.handle = handle;
+    this.#expected = { length: 0, pool: handle.pool };
+  }
+
+  get what(): string {
+    return this.handle.what;
+  }
+
+  expect(code: number, op: number): ExpectedPayload | undefined {
+    const { blockBytes, records, what } = this.handle;
+    if (op === BLOCK_ANSWER_OP && !records) {
+      throw new IioError('EPROTO', `${this.#link}: ${what} was answered with a record that was not asked for`);
+    }
+    if (blockBytes === 0 || code <= 0) {
+      return undefined;
+    }
+    if (code > blockBytes) {
+      throw new IioError('EPROTO', `${this.#link}: ${code} bytes announced for a block of ${blockBytes}`);
+    }
+    this.#expected.length = code;
+    return this.#expected;
+  }
+
+  finish(
+    code: number,
+    payload: PayloadBuffer | undefined,
+    length: number,
+    record: Uint8Array<ArrayBuffer> | undefined,
+  ): void {
+    this.handle.onAnswer(code, payload, length, record);
+  }
 }
 
 /**
@@ -97,14 +155,18 @@ export class BinaryClient {
   readonly #link: Link;
   readonly #options: ClientOptions;
   readonly #reader: FrameReader;
-  readonly #conversations = new Map<number, Conversation>();
+  readonly #conversations = new Map<number, RequestConversation>();
+  readonly #blocks = new Map<number, BlockConversation>();
   readonly #drainWaiters: (() => void)[] = [];
   readonly #onFailure: ((error: IioError) => void)[] = [];
   #generation: Generation;
+  #explain: boolean;
   #failure: IioError | undefined;
   /** Tail of the queue of requests on the default conversation. */
   #queue: Promise<void> = Promise.resolve();
-  #streaming: BlockHandle | undefined;
+  #streaming:
+    | { count: number; readonly bytes: number; readonly pool: BufferPool; readonly records: boolean }
+    | undefined;
   #blocksAwaited = 0;
   #othersAwaited = 0;
 
@@ -112,21 +174,21 @@ export class BinaryClient {
     this.#link = link;
     this.#options = options;
     this.#generation = options.generation ?? LATEST_GENERATION;
+    this.#explain = options.explain === true;
     const handler: FrameHandler = {
       onHeader: (header) => this.#onHeader(header),
-      onFrame: (header, payload) => this.#onFrame(header, payload),
+      onFrame: (header, payload, length, record) => this.#onFrame(header, payload, length, record),
       onFailure: (error) => this.#fail(error),
     };
     this.#reader = new FrameReader(link, handler, options.windowBytes);
   }
 
   /**
-   * Switches a fresh link to the binary protocol and tells the server the time-out. Closes the link if that fails.
-   * @throws IioError `TEXT_ONLY` if the server refuses the binary protocol; `ETIMEDOUT`, `DISCONNECTED`
+   * Takes over a link that speaks the binary protocol, and tells the server the time-out. Closes the link if that fails.
+   * @throws IioError `ETIMEDOUT`, `DISCONNECTED`
    */
-  static async connect(link: Link, options: ClientOptions): Promise<BinaryClient> {
+  static async start(link: Link, options: ClientOptions): Promise<BinaryClient> {
     try {
-      await handshake(link, options);
       const client = new BinaryClient(link, options);
       client.#reader.start();
       const code = options.timeoutMs === Number.POSITIVE_INFINITY ? -1 : Math.max(1, Math.floor(options.timeoutMs / 2));
@@ -140,6 +202,10 @@ export class BinaryClient {
 
   get link(): Link {
     return this.#link;
+  }
+
+  get logger(): Logger {
+    return this.#options.logger;
   }
 
   get statistics(): ReaderStatistics {
@@ -157,9 +223,10 @@ export class BinaryClient {
     return conversation?.abandoned === true ? conversation.what : undefined;
   }
 
-  /** Opcode numbers to use from now on, once the context document told. */
-  set generation(generation: Generation) {
+  /** What the context document told about the server. */
+  adapt({ generation, explain }: { readonly generation: Generation; readonly explain: boolean }): void {
     this.#generation = generation;
+    this.#explain = explain;
   }
 
   /** Calls back when the link fails; at once if it has. */
@@ -205,40 +272,50 @@ export class BinaryClient {
     }
   }
 
+  /** What the next OPEN_BUFFER of this buffer is to do beyond libiio's. @throws IioError as {@link request} */
+  async streamOptions(device: number, bufferIndex: number, options: StreamOptions, what: string): Promise<void> {
+    const text = new TextEncoder().encode(JSON.stringify(options));
+    const payload = [encodeU32(text.length), text];
+    await this.request({ operation: 'STREAM_OPTIONS', device, code: bufferIndex, payload, answer: 'status', what });
+  }
+
+  /** The header of a request, for requests that are sent again and again. @throws IioError `ENOSYS` */
+  encode({ operation, clientId = 0, device = 0, code = 0 }: Omit<Request, 'answer' | 'what'>): Uint8Array {
+    const op =
+      operation === 'STREAM_OPTIONS'
+        ? STREAM_OPTIONS_OP
+        : operation === 'EXPLAIN'
+          ? EXPLAIN_OP
+          : opcodeOf(this.#generation, operation);
+    if (op === undefined) {
+      throw new IioError('ENOSYS', `the server's protocol generation ${this.#generation} has no ${operation}`);
+    }
+    return encodeFrameHeader({ clientId, op, dev: device, code });
+  }
+
   /**
-   * Asks for a block's samples (`transfer`), or again for those of a block that the server kept after a time-out
-   * (`retry`). The answer goes to the handle; after a failure of the link nothing happens.
+   * Sends a request for a block. The answer goes to the handle; after a failure of the link nothing happens.
+   * @param transfers each goes out as a transfer of its own; they must stay untouched until the answer
    */
-  requestBlock(handle: BlockHandle, kind: 'transfer' | 'retry'): void {
+  requestBlock(handle: BlockHandle, transfers: readonly Uint8Array[]): void {
     if (this.#failure !== undefined) {
       return;
     }
-    const { deviceIndex, blockIndex, bufferIndex } = handle;
-    const operation = kind === 'transfer' ? 'TRANSFER_BLOCK' : 'RETRY_DEQUEUE_BLOCK';
-    const clientId = blockIndex + 1;
-    const header = this.#encode({ operation, clientId, device: deviceIndex, code: packCode(blockIndex, bufferIndex) });
-    this.#register(clientId, {
-      what: `transfer of block ${handle.blockIndex}`,
-      expect: (code) => {
-        if (code > handle.bytes) {
-          throw new IioError('EPROTO', `${this.#link.name}: ${code} bytes announced for a block of ${handle.bytes}`);
-        }
-        return code > 0 ? { length: code, pool: handle.pool } : undefined;
-      },
-      finish: (header, payload) => handle.onAnswer({ code: header.code, payload }),
-      fail: () => {},
-      block: handle,
-      abandoned: false,
-    });
-    if (kind === 'retry') {
-      this.#write([header]);
-    } else if (this.#options.coalesce === true) {
-      const both = new Uint8Array(header.length + 8);
-      both.set(header);
-      both.set(encodeU64(handle.bytes), header.length);
-      this.#write([both]);
+    let conversation = this.#blocks.get(handle.clientId);
+    if (conversation?.handle !== handle) {
+      conversation = new BlockConversation(this.#link.name, handle);
+      this.#blocks.set(handle.clientId, conversation);
+    }
+    if (conversation.awaited) {
+      throw new IioError('EBUSY', `${handle.what} was requested twice`);
+    }
+    conversation.awaited = true;
+    this.#blocksAwaited++;
+    const [first] = transfers;
+    if (transfers.length === 1 && first !== undefined) {
+      this.#link.post(first, this.#onWriteFailed);
     } else {
-      this.#write([header, encodeU64(handle.bytes)]);
+      this.#write(transfers);
     }
     this.#predict();
   }
@@ -248,7 +325,8 @@ export class BinaryClient {
    * goes back to one step at a time. Any of the buffer's blocks stands for all: they have one size and one pool.
    */
   streamBlocks(like: BlockHandle | undefined): void {
-    this.#streaming = like;
+    this.#streaming =
+      like === undefined ? undefined : { count: 0, bytes: like.blockBytes, pool: like.pool, records: like.records };
     this.#predict();
   }
 
@@ -263,45 +341,64 @@ export class BinaryClient {
     if (this.#failure !== undefined) {
       throw this.#failureOf(request.what, this.#failure);
     }
-    const header = this.#encode(request);
+    const header = this.encode(request);
     const clientId = request.clientId ?? 0;
     const timeoutMs = request.timeoutMs ?? this.#options.timeoutMs;
     const answer = new Promise<Answer>((resolve, reject) => {
-      const conversation: Conversation = {
+      const conversation: RequestConversation = {
         what: request.what,
-        expect: (code) =>
-          request.answer === 'payload' && code > 0 ? this.#answerPayload(code, request.what) : undefined,
-        finish: ({ code }, payload) => {
+        isBlock: false,
+        expect: (code, op) => {
+          if (op !== RESPONSE_OP) {
+            throw new IioError('EPROTO', `${this.#link.name}: op ${op} in answer to '${request.what}'`);
+          }
+          return request.answer === 'payload' && code > 0 ? this.#answerPayload(code, request.what) : undefined;
+        },
+        finish: (code, payload, length) => {
           if (code < 0) {
             reject(IioError.fromErrno(code, request.what));
           } else {
-            resolve({ code, payload: payload?.buffer.bytes.subarray(0, payload.length) ?? new Uint8Array() });
+            resolve({ code, payload: payload?.bytes.subarray(0, length) ?? new Uint8Array() });
           }
         },
         fail: (error) => reject(this.#failureOf(request.what, error)),
-        block: undefined,
         abandoned: false,
       };
       this.#register(clientId, conversation);
     });
     this.#predict();
     this.#write([header, ...(request.payload ?? [])]);
-    return await withDeadline(answer, { timeoutMs, what: request.what }, () => {
-      const conversation = this.#conversations.get(clientId);
-      if (conversation !== undefined) {
-        conversation.abandoned = true;
-      }
-      return new IioError('ETIMEDOUT', `${request.what}: the server did not answer in ${timeoutMs} ms`);
-    });
+    try {
+      return await withDeadline(answer, { timeoutMs, what: request.what }, () => {
+        const conversation = this.#conversations.get(clientId);
+        if (conversation !== undefined) {
+          conversation.abandoned = true;
+        }
+        return new IioError('ETIMEDOUT', `${request.what}: the server did not answer in ${timeoutMs} ms`);
+      });
+    } catch (error) {
+      throw this.#explain && clientId === 0 ? await this.#explained(request, error) : error;
+    }
   }
 
-  #encode(request: Pick<Request, 'operation' | 'clientId' | 'device' | 'code'>): Uint8Array {
-    const op = opcodeOf(this.#generation, request.operation);
-    if (op === undefined) {
-      throw new IioError('ENOSYS', `the server's protocol generation ${this.#generation} has no ${request.operation}`);
+  /** The server's own sentence behind a refusal, if it has one. */
+  async #explained({ operation, what }: Request, error: unknown): Promise<unknown> {
+    const refused = error instanceof IioError && error.errno !== undefined && error.code !== 'ETIMEDOUT';
+    if (!refused || operation === 'EXPLAIN' || this.#failure !== undefined || this.stale !== undefined) {
+      return error;
     }
-    const { clientId = 0, device = 0, code = 0 } = request;
-    return encodeFrameHeader({ clientId, op, dev: device, code });
+    try {
+      const { payload } = await this.#exchange({
+        operation: 'EXPLAIN',
+        answer: 'payload',
+        what: `ask why '${what}' was refused`,
+        timeoutMs: Math.min(EXPLAIN_TIMEOUT_MS, this.#options.timeoutMs),
+      });
+      const sentence = new TextDecoder().decode(payload.subarray(0, MAX_EXPLANATION_BYTES)).trim();
+      return sentence === '' ? error : new IioError(error.code, `${what}: ${sentence}`, { cause: error });
+    } catch {
+      return error;
+    }
   }
 
   #answerPayload(length: number, what: string): ExpectedPayload {
@@ -316,63 +413,79 @@ export class BinaryClient {
     return this.#reader.capacityFor(bytes);
   }
 
-  #register(clientId: number, conversation: Conversation): void {
+  #register(clientId: number, conversation: RequestConversation): void {
     const other = this.#conversations.get(clientId);
     if (other !== undefined) {
       throw new IioError('EBUSY', `${conversation.what}: '${other.what}' is not answered yet`);
     }
     this.#conversations.set(clientId, conversation);
-    this.#count(conversation, 1);
+    this.#othersAwaited++;
   }
 
-  #count(conversation: Conversation, change: 1 | -1): void {
-    if (conversation.block === undefined) {
-      this.#othersAwaited += change;
-    } else {
-      this.#blocksAwaited += change;
-    }
+  /** A block's id may be another conversation's too: while the block is created, for example. */
+  #conversationOf(clientId: number): Conversation | undefined {
+    const block = this.#blocks.get(clientId);
+    return block?.awaited === true ? block : this.#conversations.get(clientId);
   }
 
   #predict(): void {
-    const like = this.#streaming;
-    this.#reader.predict(
-      like === undefined || this.#othersAwaited > 0
-        ? undefined
-        : { count: this.#blocksAwaited, bytes: like.bytes, pool: like.pool },
-    );
+    const streaming = this.#streaming;
+    if (streaming === undefined || this.#othersAwaited > 0) {
+      this.#reader.predict(undefined);
+    } else {
+      streaming.count = this.#blocksAwaited;
+      this.#reader.predict(streaming);
+    }
   }
 
   #write(transfers: readonly Uint8Array[]): void {
-    this.#link.write(...transfers).catch((error: unknown) => {
-      this.#reader.stop();
-      this.#fail(error instanceof IioError ? error : new IioError('EIO', `${this.#link.name}: ${String(error)}`));
-    });
+    this.#link.write(...transfers).catch(this.#onWriteFailed);
   }
 
+  readonly #onWriteFailed = (error: unknown): void => {
+    this.#reader.stop();
+    this.#fail(error instanceof IioError ? error : new IioError('EIO', `${this.#link.name}: ${String(error)}`));
+  };
+
   #onHeader(header: FrameHeader): ExpectedPayload | undefined {
-    const conversation = this.#conversations.get(header.clientId);
-    if (header.op !== 0 || conversation === undefined) {
+    const conversation = this.#conversationOf(header.clientId);
+    if ((header.op !== RESPONSE_OP && header.op !== BLOCK_ANSWER_OP) || conversation === undefined) {
       throw new IioError(
         'EPROTO',
         `${this.#link.name}: the server sent op ${header.op}, id ${header.clientId}, code ${header.code}, ` +
           'which answers no request; the link is out of step',
       );
     }
-    const expected = conversation.expect(header.code);
-    this.#count(conversation, -1);
+    const expected = conversation.expect(header.code, header.op);
+    if (conversation.isBlock) {
+      this.#blocksAwaited--;
+    } else {
+      this.#othersAwaited--;
+    }
     this.#predict();
     return expected;
   }
 
-  #onFrame(header: FrameHeader, payload: ReceivedPayload | undefined): void {
-    const conversation = this.#conversations.get(header.clientId);
-    this.#conversations.delete(header.clientId);
+  #onFrame(
+    { clientId, code }: FrameHeader,
+    payload: PayloadBuffer | undefined,
+    length: number,
+    record: Uint8Array<ArrayBuffer> | undefined,
+  ): void {
+    const block = this.#blocks.get(clientId);
+    if (block?.awaited === true) {
+      block.awaited = false;
+      block.finish(code, payload, length, record);
+      return;
+    }
+    const conversation = this.#conversations.get(clientId);
+    this.#conversations.delete(clientId);
     if (conversation?.abandoned === true) {
       this.#options.logger.debug(() => `${this.#link.name}: dropped the late answer to '${conversation.what}'`);
-      payload?.buffer.pool.give(payload.buffer);
+      payload?.pool.give(payload);
       this.#wakeDrainWaiters();
     } else {
-      conversation?.finish(header, payload);
+      conversation?.finish(code, payload, length);
     }
   }
 
@@ -399,46 +512,5 @@ export class BinaryClient {
 
   #failureOf(what: string, error: IioError): IioError {
     return new IioError(error.code, `${what}: ${error.message}`, { cause: error });
-  }
-}
-
-/** Sends the upgrade request and reads its one-line answer, a packet at a time. */
-async function handshake(link: Link, { logger, timeoutMs }: ClientOptions): Promise<void> {
-  const what = `${link.name}: switch to the binary protocol`;
-  let line = '';
-  let current: { cancel(): void } | undefined;
-  const readLine = async (): Promise<string> => {
-    for (;;) {
-      const packet = new Uint8Array(link.packetSize);
-      const transfer = link.read(packet);
-      current = transfer;
-      const { length, cancelled } = await transfer.done;
-      if (cancelled) {
-        throw new IioError('ECANCELED', what);
-      }
-      // Where there are packets, a line is one of its own; what is not is left over, and so is what came before it.
-      line = (link.packetSize > 1 ? '' : line) + String.fromCharCode(...packet.subarray(0, length));
-      const end = line.indexOf('\n');
-      if (end >= 0 && /^-?\d+\r?$/.test(line.slice(0, end)) && end === line.length - 1) {
-        return line;
-      }
-      if (link.packetSize > 1 || end >= 0 || line.length > MAX_LINE_BYTES) {
-        const dropped = line.length;
-        logger.debug(() => `${link.name}: dropped ${dropped} bytes left over from an earlier session`);
-        line = '';
-      }
-    }
-  };
-  const answer = readLine();
-  await withDeadline(Promise.all([answer, link.write(BINARY_HANDSHAKE)]), { timeoutMs, what }, () => {
-    current?.cancel();
-    return new IioError('ETIMEDOUT', `${what}: the server did not answer in ${timeoutMs} ms`);
-  });
-  const code = Number.parseInt(await answer, 10);
-  if (code !== 0) {
-    throw new IioError(
-      'TEXT_ONLY',
-      `${what}: refused (${code}); servers older than libiio 1.0 speak only the text protocol, which this client does not`,
-    );
   }
 }

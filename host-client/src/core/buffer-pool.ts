@@ -1,3 +1,5 @@
+import { Fifo } from './fifo.js';
+
 /**
  * Memory for one payload. `owner` says who may touch it: nobody (`pool`), the reader and the transport (`reader`), or
  * the user of a block (`consumer`).
@@ -6,6 +8,8 @@ export interface PayloadBuffer {
   readonly pool: BufferPool;
   readonly bytes: Uint8Array<ArrayBuffer>;
   owner: 'pool' | 'reader' | 'consumer';
+  /** Parts of `bytes` that were asked for last, by their start. */
+  readonly views: Map<number, Uint8Array<ArrayBuffer>>;
   /** Reads in flight that fill a part of `bytes`. Must be 0 before the buffer changes hands. */
   posted: number;
 }
@@ -15,7 +19,7 @@ export class BufferPool {
   /** Bytes per buffer. */
   readonly capacity: number;
   readonly #limit: number;
-  readonly #idle: PayloadBuffer[] = [];
+  readonly #idle = new Fifo<PayloadBuffer>();
 
   /** @param limit how many idle buffers to keep; more are left to the garbage collector. */
   constructor(capacity: number, limit: number) {
@@ -24,9 +28,10 @@ export class BufferPool {
   }
 
   take(): PayloadBuffer {
-    const buffer = this.#idle.pop() ?? {
+    const buffer = this.#idle.shift() ?? {
       pool: this,
       bytes: new Uint8Array(new ArrayBuffer(this.capacity)),
+      views: new Map(),
       owner: 'pool',
       posted: 0,
     };
@@ -43,4 +48,14 @@ export class BufferPool {
       this.#idle.push(buffer);
     }
   }
+}
+
+/** A part of a buffer's memory; the same object as last time if nothing changed, because streams ask per block. */
+export function viewOf({ bytes, views }: PayloadBuffer, start: number, length: number): Uint8Array<ArrayBuffer> {
+  let view = views.get(start);
+  if (view?.length !== length) {
+    view = bytes.subarray(start, start + length);
+    views.set(start, view);
+  }
+  return view;
 }

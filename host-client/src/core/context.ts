@@ -2,17 +2,16 @@ import {
   type ContextDescription,
   compareByteOrder,
   contextFromXml,
-  generationFromXml,
+  type Generation,
   IioError,
+  isTrigger,
 } from '@iio-bridge/protocol';
-import { decompress } from 'fzstd';
-import type { ClientOptions } from './binary-client.js';
-import { ControlLink } from './control-link.js';
-import { withDeadline } from './deadline.js';
+import { Connection, type ConnectionOptions } from './connection.js';
 import { Device } from './device.js';
+import type { Protocol } from './handshake.js';
 import type { Transport } from './link.js';
 import { type Logger, silentLogger } from './logger.js';
-import type { RxStream } from './rx-stream.js';
+import { offlineSession } from './offline-session.js';
 
 /** Milliseconds. What libiio uses on USB and network. */
 export const DEFAULT_TIMEOUT_MS = 5000;
@@ -23,35 +22,45 @@ export interface ContextOptions {
   readonly logger?: Logger;
   /** Aborts the opening; later aborts have no effect. */
   readonly signal?: AbortSignal;
+  /**
+   * Looks for the same context again after it was lost: the same serial number on USB, the same address on a network.
+   * What was pending ends with `DISCONNECTED`; what is asked afterwards waits for it, and so do streams, which go on in a
+   * new {@link RxBlock.epoch | epoch}. Default false.
+   */
+  readonly reconnect?:
+    | boolean
+    | { /** How long to look, in milliseconds; default for ever. */ readonly timeoutMs: number };
+  /** `auto` asks for the binary protocol, and takes text if that is refused. Default `auto`. */
+  readonly protocol?: Protocol | 'auto';
+  /** Numbering of the binary protocol's operations, for servers that are mistaken for others. Default: by the document. */
+  readonly generation?: Generation;
+}
+
+/** What streams and events have in common for the context that closes them. */
+export interface Closable {
+  close(): Promise<void>;
 }
 
 /**
  * An IIO context on the other end of a transport. Owns the transport, the main link and every stream opened through it;
- * `close()` ends them all. After an unplug every operation rejects with `DISCONNECTED`.
+ * `close()` ends them all. After an unplug every operation rejects with `DISCONNECTED`, unless it was opened with
+ * `reconnect`.
  */
 export class Context implements AsyncDisposable {
   readonly description: ContextDescription;
   readonly devices: readonly Device[];
   /** The server's context attributes, and those that the transport adds (`uri`, `usb,serial`...). */
   readonly attributes: ReadonlyMap<string, string>;
-  readonly #transport: Transport;
-  readonly #control: ControlLink;
-  readonly #streams: Set<RxStream>;
+  readonly #connection: Connection;
+  readonly #streams = new Set<Closable>();
   #closing: Promise<void> | undefined;
 
-  private constructor(
-    transport: Transport,
-    control: ControlLink,
-    description: ContextDescription,
-    client: ClientOptions,
-  ) {
-    this.#transport = transport;
-    this.#control = control;
-    this.#streams = new Set();
+  private constructor(connection: Connection) {
+    const { description } = connection;
+    this.#connection = connection;
     this.description = description;
-    this.attributes = new Map([...description.attributes, ['uri', transport.uri], ...transport.attributes]);
-    const coalesce = this.attributes.has('iio-bridge');
-    const environment = { transport, control, client: { ...client, coalesce }, streams: this.#streams };
+    this.attributes = new Map([...description.attributes, ['uri', connection.uri], ...connection.transportAttributes]);
+    const environment = { connection, streams: this.#streams, devices: () => this.devices };
     this.devices = description.devices
       .toSorted((a, b) => compareByteOrder(a.id, b.id))
       .map((device, index) => new Device(environment, index, device));
@@ -59,36 +68,41 @@ export class Context implements AsyncDisposable {
 
   /**
    * Opens the main link and reads the context document; reads no attribute. Closes the transport if that fails.
-   * @throws IioError `TEXT_ONLY`, `BAD_XML`, `ETIMEDOUT`, `DISCONNECTED`, `ECANCELED` (the signal)
+   * @throws IioError `TEXT_ONLY` (with `protocol: 'binary'`), `BAD_XML`, `ETIMEDOUT`, `DISCONNECTED`, `ECANCELED` (the
+   *   signal)
    */
   static async connect(transport: Transport, options: ContextOptions = {}): Promise<Context> {
-    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS, logger = silentLogger } = options;
-    const client: ClientOptions = { timeoutMs, logger };
-    let control: ControlLink | undefined;
-    const opening = async (): Promise<Context> => {
-      control = await ControlLink.open(transport, client);
-      const { payload } = await control.request({
-        operation: 'PRINT',
-        answer: 'payload',
-        what: `read the description of ${transport.uri}`,
-      });
-      const xml = decodeDocument(payload, transport.uri);
-      const generation = generationFromXml(xml);
-      control.generation = generation;
-      return new Context(transport, control, contextFromXml(xml), { ...client, generation });
-    };
-    try {
-      return await withDeadline(opening(), { signal, what: `open ${transport.uri}` });
-    } catch (error) {
-      await control?.close();
-      await transport.close();
-      throw error;
-    }
+    return new Context(await Connection.open(transport, connectionOptions(options), options.signal));
+  }
+
+  /**
+   * A context without a server, from its document: what there is, but no values and no samples (`OFFLINE`).
+   * @param uri for messages
+   * @throws IioError `BAD_XML`
+   */
+  static fromXml(xml: string, uri = 'xml:'): Context {
+    const server = { session: offlineSession(uri), description: contextFromXml(xml) };
+    return new Context(new Connection(undefined, uri, server, connectionOptions({})));
   }
 
   /** The URI that finds this very context again. */
   get uri(): string {
-    return this.#transport.uri;
+    return this.#connection.uri;
+  }
+
+  /** What the server speaks; `none` of a context from a document. */
+  get protocol(): Protocol | 'none' {
+    return this.#connection.protocol;
+  }
+
+  /** Which of iio-bridge's extensions the server has, for example `stream-options`; none of another iiod. */
+  get extensions(): ReadonlySet<string> {
+    return this.#connection.extensions;
+  }
+
+  /** The devices that others can be triggered by. */
+  get triggers(): readonly Device[] {
+    return this.devices.filter(({ description }) => isTrigger(description));
   }
 
   /**
@@ -111,8 +125,7 @@ export class Context implements AsyncDisposable {
   close(): Promise<void> {
     this.#closing ??= (async () => {
       await Promise.all([...this.#streams].map((stream) => stream.close()));
-      await this.#control.close();
-      await this.#transport.close();
+      await this.#connection.close();
     })();
     return this.#closing;
   }
@@ -122,13 +135,9 @@ export class Context implements AsyncDisposable {
   }
 }
 
-function decodeDocument(payload: Uint8Array, uri: string): string {
-  const decoder = new TextDecoder();
-  const isXml = decoder.decode(payload.subarray(0, 5)) === '<?xml';
-  try {
-    const end = isXml ? payload.indexOf(0) : -1;
-    return decoder.decode(isXml ? payload.subarray(0, end < 0 ? payload.length : end) : decompress(payload));
-  } catch (error) {
-    throw new IioError('BAD_XML', `${uri}: the description is neither XML nor a zstd frame`, { cause: error });
-  }
+function connectionOptions(options: ContextOptions): ConnectionOptions {
+  const { timeoutMs = DEFAULT_TIMEOUT_MS, logger = silentLogger, protocol = 'auto', generation, reconnect } = options;
+  const reconnectMs =
+    reconnect === true ? Number.POSITIVE_INFINITY : typeof reconnect === 'object' ? reconnect.timeoutMs : undefined;
+  return { timeoutMs, logger, protocol, generation, reconnectMs };
 }

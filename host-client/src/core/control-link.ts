@@ -1,7 +1,8 @@
-import type { Generation } from '@iio-bridge/protocol';
+import { type Generation, IioError } from '@iio-bridge/protocol';
 import { type Answer, BinaryClient, type ClientOptions, type Request } from './binary-client.js';
 import { withDeadline } from './deadline.js';
-import type { Transport } from './link.js';
+import { requireProtocol } from './handshake.js';
+import type { Link, Transport } from './link.js';
 
 /** How long a late answer may hold up other requests before the link is opened anew. Milliseconds. */
 const LATE_ANSWER_GRACE_MS = 500;
@@ -16,6 +17,8 @@ export class ControlLink {
   #client: BinaryClient;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
+  #lost: IioError | undefined;
+  #nextEventId = 0xffff;
 
   private constructor(transport: Transport, options: ClientOptions, client: BinaryClient) {
     this.#transport = transport;
@@ -23,15 +26,31 @@ export class ControlLink {
     this.#client = client;
   }
 
-  /** @throws IioError as {@link BinaryClient.connect} */
-  static async open(transport: Transport, options: ClientOptions): Promise<ControlLink> {
-    const client = await BinaryClient.connect(await transport.openLink('main'), options);
-    return new ControlLink(transport, options, client);
+  /** @param link speaks the binary protocol already @throws IioError as {@link BinaryClient.start} */
+  static async start(transport: Transport, link: Link, options: ClientOptions): Promise<ControlLink> {
+    return new ControlLink(transport, options, await BinaryClient.start(link, options));
   }
 
-  set generation(generation: Generation) {
-    this.#options = { ...this.#options, generation };
-    this.#client.generation = generation;
+  /** What the context document told about the server. */
+  adapt(changes: { readonly generation: Generation; readonly explain: boolean }): void {
+    this.#options = { ...this.#options, ...changes };
+    this.#client.adapt(changes);
+  }
+
+  /** The server cannot be reached any more. */
+  get lost(): IioError | undefined {
+    const { failure } = this.#client;
+    return this.#lost ?? (failure?.code === 'DISCONNECTED' ? failure : undefined);
+  }
+
+  /** The conversation of now, for event streams: they end with it. */
+  get client(): BinaryClient {
+    return this.#client;
+  }
+
+  /** An id for an event stream: they count down, as libiio's. */
+  takeEventId(): number {
+    return this.#nextEventId--;
   }
 
   /** One request at a time; callers queue. @throws IioError as {@link BinaryClient.request} */
@@ -40,7 +59,11 @@ export class ControlLink {
       await this.#repair();
       return this.#client.request(request);
     });
-    this.#queue = turn.catch(() => {});
+    this.#queue = turn.catch((error: unknown) => {
+      if (error instanceof IioError && error.code === 'DISCONNECTED') {
+        this.#lost ??= error;
+      }
+    });
     return await turn;
   }
 
@@ -60,7 +83,9 @@ export class ControlLink {
     }
     logger.debug(() => `${this.#client.link.name}: opening it anew, ${failure?.message ?? `no answer to '${stale}'`}`);
     await this.#client.close();
-    this.#client = await BinaryClient.connect(await this.#transport.openLink('main'), this.#options);
+    const link = await this.#transport.openLink('main');
+    await requireProtocol('binary', link, this.#options);
+    this.#client = await BinaryClient.start(link, this.#options);
   }
 
   async #lateAnswerArrived(): Promise<boolean> {

@@ -1,6 +1,13 @@
-import { decodeFrameHeader, FRAME_HEADER_BYTES, type FrameHeader, IioError } from '@iio-bridge/protocol';
-import type { BufferPool, PayloadBuffer } from './buffer-pool.js';
-import type { Link, ReadCompletion, ReadTransfer } from './link.js';
+import {
+  BLOCK_ANSWER_OP,
+  BLOCK_RECORD_BYTES,
+  FRAME_HEADER_BYTES,
+  type FrameHeader,
+  IioError,
+} from '@iio-bridge/protocol';
+import { type BufferPool, type PayloadBuffer, viewOf } from './buffer-pool.js';
+import { Fifo } from './fifo.js';
+import type { Link, ReadSink, ReadTransfer } from './link.js';
 
 /** Servers cut what they send at 1 MiB, and a longer read is no faster. Bytes. */
 const MAX_CHUNK_BYTES = 1024 * 1024;
@@ -13,22 +20,24 @@ const READS_BEFORE_WIDENING = 64;
 
 /** What follows a header. Only the request that a response belongs to tells whether its code counts bytes. */
 export interface ExpectedPayload {
-  /** Bytes, > 0 and at most the pool's capacity. */
+  /** Bytes, > 0 and at most the pool's capacity. Read when the header is there, and not later. */
   readonly length: number;
   readonly pool: BufferPool;
 }
 
-export interface ReceivedPayload {
-  /** Belongs to the receiver, who gives it back to its pool. */
-  readonly buffer: PayloadBuffer;
-  /** Valid bytes at the start of the buffer. */
-  readonly length: number;
-}
-
-/** The reader's owner. An error thrown from these fails the link. */
+/** The reader's owner. An error thrown from these fails the link. Headers are reused: they hold until the call returns. */
 export interface FrameHandler {
   onHeader(header: FrameHeader): ExpectedPayload | undefined;
-  onFrame(header: FrameHeader, payload: ReceivedPayload | undefined): void;
+  /**
+   * @param payload belongs to the receiver, who gives it back to its pool; `length` bytes at its start are valid
+   * @param record of a {@link BLOCK_ANSWER_OP}; reused, like the header
+   */
+  onFrame(
+    header: FrameHeader,
+    payload: PayloadBuffer | undefined,
+    length: number,
+    record: Uint8Array<ArrayBuffer> | undefined,
+  ): void;
   /** Called once; nothing else is called after it. */
   onFailure(error: IioError): void;
 }
@@ -40,6 +49,8 @@ export interface Prediction {
   /** Payload bytes of each. */
   readonly bytes: number;
   readonly pool: BufferPool;
+  /** Whether block records follow the headers. */
+  readonly records: boolean;
 }
 
 export interface ReaderStatistics {
@@ -51,36 +62,68 @@ export interface ReaderStatistics {
   readonly windowBytes: number;
 }
 
-interface HeaderSlot {
-  readonly kind: 'header';
-  readonly bytes: Uint8Array;
-  readonly transfer: ReadTransfer;
-  outcome?: ReadCompletion | IioError;
-}
-
-interface PayloadSlot {
-  readonly kind: 'payload';
-  readonly bytes: Uint8Array;
-  readonly transfer: ReadTransfer;
-  readonly buffer: PayloadBuffer;
-  readonly offset: number;
+/** A read in flight and what it is for. Reused. */
+class Slot implements ReadSink {
+  bytes: Uint8Array = NO_BYTES;
+  transfer: ReadTransfer | undefined;
+  /** Of a payload's read; headers are read into memory of the reader. */
+  buffer: PayloadBuffer | undefined;
+  offset = 0;
   /** Where in the buffer the plan's reads for this payload end. */
-  readonly end: number;
-  outcome?: ReadCompletion | IioError;
+  end = 0;
+  done = false;
+  length = 0;
+  cancelled = false;
+  failure: IioError | undefined;
+  readonly #onDone: () => void;
+
+  constructor(onDone: () => void) {
+    this.#onDone = onDone;
+  }
+
+  reset(): void {
+    this.bytes = NO_BYTES;
+    this.transfer = undefined;
+    this.buffer = undefined;
+    this.done = false;
+    this.failure = undefined;
+  }
+
+  onRead(length: number, cancelled: boolean): void {
+    this.done = true;
+    this.length = length;
+    this.cancelled = cancelled;
+    this.#onDone();
+  }
+
+  onReadFailed(error: IioError): void {
+    this.done = true;
+    this.failure = error;
+    this.#onDone();
+  }
 }
 
-type Slot = HeaderSlot | PayloadSlot;
+const NO_BYTES = new Uint8Array();
 
 /** What the next read is for. `predicted`: the payload of a header that has not arrived. */
+const HEADER = { kind: 'header' } as const;
+const PREDICTED = { kind: 'predicted' } as const;
 type Cursor =
   | { readonly kind: 'header' | 'predicted' }
-  | { readonly kind: 'payload'; readonly buffer: PayloadBuffer; readonly offset: number; readonly end: number };
+  | { readonly kind: 'payload'; readonly buffer: PayloadBuffer; offset: number; readonly end: number };
 
 interface PayloadInProgress {
-  readonly header: FrameHeader;
-  readonly expected: ExpectedPayload;
+  length: number;
+  pool: BufferPool;
   buffer: PayloadBuffer | undefined;
   received: number;
+}
+
+interface ReusedHeader extends FrameHeader {
+  clientId: number;
+  op: number;
+  dev: number;
+  code: number;
 }
 
 /**
@@ -97,15 +140,22 @@ interface PayloadInProgress {
 export class FrameReader {
   readonly #link: Link;
   readonly #handler: FrameHandler;
-  readonly #headerBytes = new Uint8Array(FRAME_HEADER_BYTES);
-  readonly #idleHeaders: Uint8Array[] = [];
+  readonly #headerBytes = new Uint8Array(FRAME_HEADER_BYTES + BLOCK_RECORD_BYTES);
+  readonly #headerView = new DataView(this.#headerBytes.buffer);
+  readonly #record = this.#headerBytes.subarray(FRAME_HEADER_BYTES);
+  readonly #header: ReusedHeader = { clientId: 0, op: 0, dev: 0, code: 0 };
+  readonly #idleHeaders = new Fifo<Uint8Array>();
+  readonly #idleSlots = new Fifo<Slot>();
+  readonly #onSlotDone = (): void => this.#finished();
   /** Posted reads, oldest first. */
-  readonly #slots: Slot[] = [];
+  readonly #slots = new Fifo<Slot>();
   readonly #maxWindowBytes: number;
   #headerFilled = 0;
+  /** Length of the header that is being read, with its record if it has one. */
+  #headerNeeded = FRAME_HEADER_BYTES;
   #payload: PayloadInProgress | undefined;
   #prediction: Prediction | undefined;
-  #cursor: Cursor = { kind: 'header' };
+  #cursor: Cursor = HEADER;
   #realigning = false;
   #parsing = false;
   #stopped = false;
@@ -184,10 +234,10 @@ export class FrameReader {
   #cursorFromParser(): Cursor {
     const payload = this.#payload;
     if (payload === undefined) {
-      return { kind: 'header' };
+      return HEADER;
     }
-    payload.buffer ??= payload.expected.pool.take();
-    const end = this.#end(payload.received, payload.expected.length);
+    payload.buffer ??= payload.pool.take();
+    const end = this.#end(payload.received, payload.length);
     return { kind: 'payload', buffer: payload.buffer, offset: payload.received, end };
   }
 
@@ -214,48 +264,58 @@ export class FrameReader {
 
   /** @returns whether another read may be tried right away */
   #postOne(cursor: Cursor): boolean {
+    const slot = this.#idleSlots.shift() ?? new Slot(this.#onSlotDone);
     const bytes = this.#memoryFor(cursor);
-    let transfer: ReadTransfer | undefined;
     let failure: unknown;
     if (this.#slots.length === 0 || this.#bytesInFlight + bytes.length <= this.#windowBytes) {
       try {
-        transfer = this.#link.read(bytes);
+        slot.transfer = this.#link.read(bytes, slot, cursor.kind === 'payload' ? bytes.length : FRAME_HEADER_BYTES);
       } catch (error) {
         failure = error;
       }
     }
-    if (transfer === undefined) {
+    if (slot.transfer === undefined) {
+      this.#idleSlots.push(slot);
       if (cursor.kind !== 'payload') {
         this.#idleHeaders.push(bytes);
       }
       return failure !== undefined && this.#postFailed(failure);
     }
-    let slot: Slot;
+    slot.bytes = bytes;
     if (cursor.kind === 'payload') {
-      slot = { kind: 'payload', bytes, transfer, buffer: cursor.buffer, offset: cursor.offset, end: cursor.end };
+      slot.buffer = cursor.buffer;
+      slot.offset = cursor.offset;
+      slot.end = cursor.end;
       cursor.buffer.posted++;
       const offset = cursor.offset + bytes.length;
-      this.#cursor = offset === cursor.end ? { kind: 'header' } : { ...cursor, offset };
+      if (offset === cursor.end) {
+        this.#cursor = HEADER;
+      } else {
+        cursor.offset = offset;
+      }
     } else {
-      slot = { kind: 'header', bytes, transfer };
       this.#headersInFlight++;
-      this.#cursor = { kind: 'predicted' };
+      this.#cursor = PREDICTED;
     }
     this.#slots.push(slot);
     this.#bytesInFlight += bytes.length;
-    transfer.done.then(
-      (completion) => this.#finished(slot, completion),
-      (error: unknown) => this.#finished(slot, asIioError(error, this.#link.name)),
-    );
     return true;
   }
 
   #memoryFor(cursor: Cursor): Uint8Array {
     if (cursor.kind === 'payload') {
       const length = Math.min(this.#chunkBytes, cursor.end - cursor.offset);
-      return cursor.buffer.bytes.subarray(cursor.offset, cursor.offset + length);
+      return viewOf(cursor.buffer, cursor.offset, length);
     }
-    return this.#idleHeaders.pop() ?? new Uint8Array(this.#roundUp(FRAME_HEADER_BYTES));
+    const records = this.#prediction?.records === true;
+    const length = this.#roundUp(records ? this.#headerBytes.length : FRAME_HEADER_BYTES);
+    while (this.#idleHeaders.length > 0) {
+      const idle = this.#idleHeaders.shift();
+      if (idle?.length === length) {
+        return idle;
+      }
+    }
+    return new Uint8Array(length);
   }
 
   #postFailed(error: unknown): boolean {
@@ -310,39 +370,40 @@ export class FrameReader {
 
   // Parsing
 
-  #finished(slot: Slot, outcome: ReadCompletion | IioError): void {
-    slot.outcome = outcome;
+  #finished(): void {
     while (!this.#stopped) {
-      const head = this.#slots[0];
-      if (head?.outcome === undefined) {
+      const head = this.#slots.first;
+      if (head?.done !== true) {
         break;
       }
       this.#slots.shift();
       this.#bytesInFlight -= head.bytes.length;
-      if (head.kind === 'header') {
+      if (head.buffer === undefined) {
         this.#headersInFlight--;
       } else {
         head.buffer.posted--;
       }
-      if (head.outcome instanceof IioError) {
-        this.#fail(head.outcome);
+      if (head.failure !== undefined) {
+        this.#fail(head.failure);
         return;
       }
       this.#parsing = true;
       try {
-        this.#consume(head, head.outcome);
+        this.#consume(head);
       } catch (error) {
         this.#fail(asIioError(error, this.#link.name));
         return;
       } finally {
         this.#parsing = false;
       }
-      if (head.kind === 'header') {
+      if (head.buffer === undefined) {
         this.#idleHeaders.push(head.bytes);
       } else {
         this.#recycle(head.buffer);
         this.#widenWindow();
       }
+      head.reset();
+      this.#idleSlots.push(head);
       if (!this.#realigning && !this.#aligned()) {
         this.#realign();
       }
@@ -350,65 +411,84 @@ export class FrameReader {
     this.#post();
   }
 
-  #consume(slot: Slot, { length, cancelled }: ReadCompletion): void {
+  #consume(slot: Slot): void {
+    const { length } = slot;
     let at = 0;
     while (at < length) {
-      at += this.#payload === undefined ? this.#takeHeader(slot, at, length) : this.#takePayload(slot, at, length);
+      at += this.#payload === undefined ? this.#takeHeader(slot, at) : this.#takePayload(slot, at);
     }
-    const transferEnded = length % this.#link.packetSize !== 0 || (!cancelled && length < slot.bytes.length);
-    if (transferEnded) {
+    const { packetSize } = this.#link;
+    if (packetSize > 1 && (length % packetSize !== 0 || (!slot.cancelled && length < slot.bytes.length))) {
       this.#requireItemEnd();
     }
   }
 
-  #takeHeader(slot: Slot, at: number, end: number): number {
-    const taken = Math.min(FRAME_HEADER_BYTES - this.#headerFilled, end - at);
-    this.#headerBytes.set(slot.bytes.subarray(at, at + taken), this.#headerFilled);
+  #takeHeader(slot: Slot, at: number): number {
+    const taken = Math.min(this.#headerNeeded - this.#headerFilled, slot.length - at);
+    for (let i = 0; i < taken; i++) {
+      this.#headerBytes[this.#headerFilled + i] = slot.bytes[at + i] ?? 0;
+    }
     this.#headerFilled += taken;
+    if (this.#headerFilled < this.#headerNeeded) {
+      return taken;
+    }
+    const header = this.#header;
     if (this.#headerFilled === FRAME_HEADER_BYTES) {
-      this.#headerFilled = 0;
-      const header = decodeFrameHeader(this.#headerBytes, 0);
-      const expected = this.#handler.onHeader(header);
-      if (expected === undefined) {
-        this.#handler.onFrame(header, undefined);
-      } else {
-        this.#payload = { header, expected, buffer: undefined, received: 0 };
+      header.clientId = this.#headerView.getUint16(0, true);
+      header.op = this.#headerView.getUint8(2);
+      header.dev = this.#headerView.getUint8(3);
+      header.code = this.#headerView.getInt32(4, true);
+      if (header.op === BLOCK_ANSWER_OP) {
+        this.#headerNeeded += BLOCK_RECORD_BYTES;
+        return taken;
       }
+    }
+    this.#headerFilled = 0;
+    this.#headerNeeded = FRAME_HEADER_BYTES;
+    const expected = this.#handler.onHeader(header);
+    if (expected === undefined) {
+      this.#handler.onFrame(header, undefined, 0, this.#recordOf(header));
+    } else {
+      this.#payload = { length: expected.length, pool: expected.pool, buffer: undefined, received: 0 };
     }
     return taken;
   }
 
-  #takePayload(slot: Slot, at: number, end: number): number {
+  #recordOf(header: FrameHeader): Uint8Array<ArrayBuffer> | undefined {
+    return header.op === BLOCK_ANSWER_OP ? this.#record : undefined;
+  }
+
+  #takePayload(slot: Slot, at: number): number {
     const payload = this.#payload;
     if (payload === undefined) {
       return 0;
     }
-    const taken = Math.min(payload.expected.length - payload.received, end - at);
-    if (at === 0 && slot.kind === 'payload' && isPlanned(slot, payload)) {
+    const taken = Math.min(payload.length - payload.received, slot.length - at);
+    if (at === 0 && isPlanned(slot, payload)) {
       payload.buffer = slot.buffer;
     } else {
-      payload.buffer ??= payload.expected.pool.take();
+      payload.buffer ??= payload.pool.take();
       payload.buffer.bytes.set(slot.bytes.subarray(at, at + taken), payload.received);
       this.#bytesCopied += taken;
     }
     payload.received += taken;
-    if (payload.received === payload.expected.length) {
+    if (payload.received === payload.length && payload.buffer !== undefined) {
       this.#payload = undefined;
       this.#deliver(payload, payload.buffer);
     }
     return taken;
   }
 
-  #deliver({ header, expected }: PayloadInProgress, filled: PayloadBuffer): void {
+  #deliver({ length, pool }: PayloadInProgress, filled: PayloadBuffer): void {
     let buffer = filled;
     if (filled.posted > 0) {
       // A shorter payload than planned: later reads still point into its buffer, so that must not leave.
-      buffer = expected.pool.take();
-      buffer.bytes.set(filled.bytes.subarray(0, expected.length));
-      this.#bytesCopied += expected.length;
+      buffer = pool.take();
+      buffer.bytes.set(filled.bytes.subarray(0, length));
+      this.#bytesCopied += length;
     }
     buffer.owner = 'consumer';
-    this.#handler.onFrame(header, { buffer, length: expected.length });
+    this.#handler.onFrame(this.#header, buffer, length, this.#recordOf(this.#header));
   }
 
   /** A transfer that ends inside an item: the rest will never come, and the next bytes would be taken for it. */
@@ -416,14 +496,14 @@ export class FrameReader {
     if (this.#headerFilled > 0) {
       throw new IioError(
         'TRUNCATED',
-        `${this.#link.name}: a response ended after ${this.#headerFilled} of ${FRAME_HEADER_BYTES} header bytes`,
+        `${this.#link.name}: a response ended after ${this.#headerFilled} of ${this.#headerNeeded} header bytes`,
       );
     }
     if (this.#payload !== undefined && this.#payload.received > 0) {
       throw new IioError(
         'TRUNCATED',
         `${this.#link.name}: a response ended after ${this.#payload.received} of the ` +
-          `${this.#payload.expected.length} payload bytes it announced`,
+          `${this.#payload.length} payload bytes it announced`,
       );
     }
   }
@@ -432,32 +512,28 @@ export class FrameReader {
 
   /** Whether the oldest read in flight is for what the parser waits for. */
   #aligned(): boolean {
-    const head = this.#slots[0];
+    const head = this.#slots.first;
     if (head === undefined) {
       return true;
     }
     const payload = this.#payload;
     if (payload === undefined) {
-      return head.kind === 'header' && this.#headerFilled === 0;
+      return head.buffer === undefined && this.#headerFilled === 0;
     }
-    return (
-      head.kind === 'payload' &&
-      isPlanned(head, payload) &&
-      head.end === this.#end(payload.received, payload.expected.length)
-    );
+    return isPlanned(head, payload) && head.end === this.#end(payload.received, payload.length);
   }
 
   #realign(): void {
     this.#realigning = true;
     this.#realignments++;
-    this.#setCursor({ kind: 'header' });
+    this.#setCursor(HEADER);
     this.#cancelAll();
   }
 
   #cancelAll(): void {
     // Newest first, so that data arriving meanwhile stays in the oldest reads.
-    for (const slot of this.#slots.toReversed()) {
-      slot.transfer.cancel();
+    for (const slot of this.#slots.toArray().reverse()) {
+      slot.transfer?.cancel();
     }
   }
 
@@ -470,13 +546,13 @@ export class FrameReader {
   }
 }
 
-function isPlanned(slot: PayloadSlot, payload: PayloadInProgress): boolean {
-  if (slot.offset !== payload.received) {
+function isPlanned({ buffer, offset }: Slot, payload: PayloadInProgress): boolean {
+  if (buffer === undefined || offset !== payload.received) {
     return false;
   }
   return payload.buffer === undefined
-    ? payload.received === 0 && slot.buffer.pool === payload.expected.pool
-    : payload.buffer === slot.buffer;
+    ? payload.received === 0 && buffer.pool === payload.pool
+    : payload.buffer === buffer;
 }
 
 function asIioError(error: unknown, where: string): IioError {

@@ -1,39 +1,40 @@
-import { type ChannelLayout, decodeSample, IioError, type SampleLayout, type ScanFormat } from '@iio-bridge/protocol';
+import { type BlockRecord, decodeBlockRecord, IioError, type SampleLayout } from '@iio-bridge/protocol';
 import type { Channel } from './device.js';
+import { type Calibration, channelFloats, channelValues, interleavedView, type SampleArray } from './samples.js';
+import type { CapturedBlock } from './session.js';
 
-type NumberArray =
-  | Int8Array<ArrayBuffer>
-  | Uint8Array<ArrayBuffer>
-  | Int16Array<ArrayBuffer>
-  | Uint16Array<ArrayBuffer>
-  | Int32Array<ArrayBuffer>
-  | Uint32Array<ArrayBuffer>;
-
-type BigIntArray = BigInt64Array<ArrayBuffer> | BigUint64Array<ArrayBuffer>;
-
-export type SampleArray = NumberArray | BigIntArray;
-
-const HOST_IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+/** What the blocks of one stream have in common. */
+export interface RxBlockOwner {
+  readonly layout: SampleLayout;
+  /** By channel position; `undefined` unless the stream was opened with `scaled`. */
+  readonly calibrations: ReadonlyMap<number, Calibration> | undefined;
+  released(captured: CapturedBlock): void;
+}
 
 /**
  * Samples of one block. Owns its memory until {@link release}, which hands it back to the stream: a stream has a fixed
  * number of blocks, and captures nothing into those that its user holds.
  */
 export class RxBlock implements Disposable {
-  /** Counts the stream's blocks from 0. */
+  /** Counts the blocks that came from the stream, from 0. */
   readonly sequence: number;
-  readonly layout: SampleLayout;
+  /** Counts the stream's interruptions: blocks of two epochs are of two captures, with anything between them. */
+  readonly epoch: number;
   /** Sample sets in the block. */
   readonly samples: number;
-  readonly #bytes: Uint8Array<ArrayBuffer>;
-  #release: (() => void) | undefined;
+  readonly #owner: RxBlockOwner;
+  #captured: CapturedBlock | undefined;
 
-  constructor(sequence: number, layout: SampleLayout, bytes: Uint8Array<ArrayBuffer>, release: () => void) {
+  constructor(owner: RxBlockOwner, sequence: number, epoch: number, captured: CapturedBlock) {
+    this.#owner = owner;
     this.sequence = sequence;
-    this.layout = layout;
-    this.samples = Math.floor(bytes.length / layout.bytes);
-    this.#bytes = bytes;
-    this.#release = release;
+    this.epoch = epoch;
+    this.samples = captured.bytes.length / owner.layout.bytes;
+    this.#captured = captured;
+  }
+
+  get layout(): SampleLayout {
+    return this.#owner.layout;
   }
 
   /**
@@ -42,10 +43,17 @@ export class RxBlock implements Disposable {
    * @throws IioError `RELEASED`
    */
   get bytes(): Uint8Array<ArrayBuffer> {
-    if (this.#release === undefined) {
-      throw new IioError('RELEASED', `block ${this.sequence} was used after release(): its memory holds other samples`);
-    }
-    return this.#bytes;
+    return this.#held().bytes;
+  }
+
+  /**
+   * What the server knows of the block beside its samples: when it was captured, and what was lost before it. `undefined`
+   * from servers that do not tell (all but iio-bridge).
+   * @throws IioError `RELEASED`
+   */
+  get metadata(): BlockRecord | undefined {
+    const { record } = this.#held();
+    return record === undefined ? undefined : decodeBlockRecord(record);
   }
 
   /**
@@ -54,22 +62,7 @@ export class RxBlock implements Disposable {
    * @throws IioError `RELEASED`
    */
   interleaved(): SampleArray | undefined {
-    const { channels, bytes } = this.layout;
-    const format = channels[0]?.channel.scanElement?.format;
-    const samples = this.bytes;
-    if (format === undefined || !isPlain(format)) {
-      return undefined;
-    }
-    let end = 0;
-    for (const { channel, offset, bytes: size } of channels) {
-      const other = channel.scanElement?.format;
-      const same = other?.storageBits === format.storageBits && other.signed === format.signed && isPlain(other);
-      if (!same || offset !== end) {
-        return undefined;
-      }
-      end += size;
-    }
-    return end === bytes ? viewOf(samples, format) : undefined;
+    return interleavedView(this.layout, this.bytes);
   }
 
   /**
@@ -78,111 +71,45 @@ export class RxBlock implements Disposable {
    * @throws IioError `RELEASED`; `NO_CHANNEL` if the stream does not carry the channel
    */
   channel(which: Channel | string): SampleArray {
-    const samples = this.bytes;
-    const placed = this.layout.channels.find(({ channel, position }) =>
+    return channelValues(this.layout, this.bytes, which);
+  }
+
+  /**
+   * One channel's values in physical units, `(raw + offset) * scale`, with the `scale` and `offset` that the channel had
+   * when the stream was opened. The unit is the one that the kernel's IIO ABI documents for the channel's type: millivolts
+   * of a voltage, for example.
+   * @param target memory to reuse, at least as long as the values
+   * @throws IioError `RELEASED`, `NO_CHANNEL`; `EINVAL` if the stream was opened without `scaled`
+   */
+  scaled(which: Channel | string, target?: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+    const { calibrations } = this.#owner;
+    const position = this.layout.channels.find(({ channel, position }) =>
       typeof which === 'string' ? channel.id === which : position === which.position,
-    );
-    const format = placed?.channel.scanElement?.format;
-    if (placed === undefined || format === undefined) {
-      const known = this.layout.channels.map(({ channel }) => channel.id).join(', ');
-      const id = typeof which === 'string' ? which : which.id;
-      throw new IioError('NO_CHANNEL', `the stream does not carry channel '${id}' (channels: ${known})`);
+    )?.position;
+    if (calibrations === undefined) {
+      throw new IioError('EINVAL', 'the stream knows no scales: open it with `scaled: true`');
     }
-    if (!isPlain(format)) {
-      return this.#decode(samples, placed, format);
-    }
-    const whole = viewOf(samples, format);
-    return placed.bytes === this.layout.bytes ? whole : this.#pick(whole, placed, format);
+    const calibration = calibrations.get(position ?? -1) ?? { scale: 1, offset: 0 };
+    return channelFloats(this.layout, this.bytes, which, calibration, target);
   }
 
   /** Gives the memory back, so that the server is asked for more samples. Further calls do nothing. */
   release(): void {
-    const release = this.#release;
-    this.#release = undefined;
-    release?.();
+    const captured = this.#captured;
+    this.#captured = undefined;
+    if (captured !== undefined) {
+      this.#owner.released(captured);
+    }
   }
 
   [Symbol.dispose](): void {
     this.release();
   }
 
-  #pick(whole: SampleArray, { offset }: ChannelLayout, format: ScanFormat): SampleArray {
-    const size = format.storageBits / 8;
-    const from = { start: offset / size, stride: this.layout.bytes / size, repeat: format.repeat };
-    const picked = arrayFor(format, this.samples * format.repeat);
-    if (isBig(picked)) {
-      return isBig(whole) ? pick(whole, picked, from) : picked;
+  #held(): CapturedBlock {
+    if (this.#captured === undefined) {
+      throw new IioError('RELEASED', `block ${this.sequence} was used after release(): its memory holds other samples`);
     }
-    return isBig(whole) ? picked : pick(whole, picked, from);
+    return this.#captured;
   }
-
-  #decode(samples: Uint8Array<ArrayBuffer>, { offset }: ChannelLayout, format: ScanFormat): SampleArray {
-    const view = new DataView(samples.buffer, samples.byteOffset, samples.length);
-    const decoded = arrayFor(format, this.samples * format.repeat);
-    const store = isBig(decoded)
-      ? (index: number, value: number | bigint) => {
-          decoded[index] = BigInt(value);
-        }
-      : (index: number, value: number | bigint) => {
-          decoded[index] = Number(value);
-        };
-    for (let sample = 0, to = 0; sample < this.samples; sample++) {
-      for (let element = 0; element < format.repeat; element++) {
-        store(to++, decodeSample(view, sample * this.layout.bytes + offset, format, element));
-      }
-    }
-    return decoded;
-  }
-}
-
-function pick<V, T extends { [index: number]: V; readonly length: number }>(
-  whole: T,
-  picked: T,
-  { start, stride, repeat }: { readonly start: number; readonly stride: number; readonly repeat: number },
-): T {
-  for (let from = start, to = 0; to < picked.length; from += stride) {
-    for (let element = 0; element < repeat; element++) {
-      const value = whole[from + element];
-      if (value !== undefined) {
-        picked[to] = value;
-      }
-      to++;
-    }
-  }
-  return picked;
-}
-
-function isBig(array: SampleArray): array is BigIntArray {
-  return array instanceof BigInt64Array || array instanceof BigUint64Array;
-}
-
-/** Whether a value is just the bytes in memory, read as the host reads them. */
-function isPlain({ endianness, shift, bits, storageBits }: ScanFormat): boolean {
-  const widthFits = storageBits === 8 || storageBits === 16 || storageBits === 32 || storageBits === 64;
-  return HOST_IS_LITTLE_ENDIAN && endianness === 'le' && shift === 0 && bits === storageBits && widthFits;
-}
-
-function viewOf(bytes: Uint8Array<ArrayBuffer>, format: ScanFormat): SampleArray {
-  const Type = typeFor(format.signed, format.storageBits);
-  return new Type(bytes.buffer, bytes.byteOffset, Math.floor(bytes.length / Type.BYTES_PER_ELEMENT));
-}
-
-function arrayFor(format: ScanFormat, length: number): SampleArray {
-  // decodeSample gives a bigint exactly for more than 32 significant bits.
-  const { signed, fullyDefined, bits, storageBits } = format;
-  const Type = typeFor(signed, bits > 32 ? 64 : fullyDefined ? Math.min(storageBits, 32) : bits);
-  return new Type(length);
-}
-
-function typeFor(signed: boolean, bits: number) {
-  if (bits <= 8) {
-    return signed ? Int8Array : Uint8Array;
-  }
-  if (bits <= 16) {
-    return signed ? Int16Array : Uint16Array;
-  }
-  if (bits <= 32) {
-    return signed ? Int32Array : Uint32Array;
-  }
-  return signed ? BigInt64Array : BigUint64Array;
 }

@@ -1,45 +1,34 @@
 import {
-  blockFailureOf,
-  ChannelMask,
-  ERRNO,
-  encodeU64,
-  errnoName,
   IioError,
-  packCode,
+  type RingPolicy,
   type SampleLayout,
-  sampleLayout,
+  type StreamOptions as ServerOptions,
 } from '@iio-bridge/protocol';
-import { BinaryClient, type BlockAnswer, type BlockHandle, type ClientOptions, type Request } from './binary-client.js';
-import { BufferPool, type PayloadBuffer } from './buffer-pool.js';
-import type { ControlLink } from './control-link.js';
+import type { Connection } from './connection.js';
+import type { Closable } from './context.js';
 import { abortError, withDeadline } from './deadline.js';
-import type { Channel, Device } from './device.js';
-import type { Transport } from './link.js';
-import { RxBlock } from './rx-block.js';
+import type { Device } from './device.js';
+import { Fifo } from './fifo.js';
+import { readCounts } from './record-counts.js';
+import { RxBlock, type RxBlockOwner } from './rx-block.js';
+import type { Calibration } from './samples.js';
+import type { Capture, CapturedBlock, CaptureSink, StreamPlan } from './session.js';
+import { DEFAULT_BLOCKS, planFor, type StreamOptions } from './stream-plan.js';
+import { Waiters } from './waiters.js';
 
-const DEFAULT_BLOCKS = 4;
-/** Servers compare a block's index as a signed 16-bit number. */
-const MAX_BLOCKS = 32767;
-/** A block's length travels in a signed 32-bit code. Bytes. */
-const MAX_BLOCK_BYTES = 2 ** 31 - 1;
-/** How long an orderly end may take before the link is just closed, which makes the server clean up. Milliseconds. */
-const TEARDOWN_BUDGET_MS = 700;
-
-export interface RxStreamOptions {
-  /** Channels or their ids, names or labels; all that the buffer can carry if absent. Hardware may add channels. */
-  readonly channels?: readonly (Channel | string)[];
-  /** Sample sets per block. */
-  readonly samplesPerBlock: number;
-  /** Blocks in circulation between the hardware, the wire and the user. Default 4. */
-  readonly blocks?: number;
-  /** Default 0. */
-  readonly bufferIndex?: number;
-  /** Milliseconds to wait for a block; `Infinity` waits for ever. Default: the context's. */
-  readonly timeoutMs?: number;
+export interface RxStreamOptions extends StreamOptions {
   /** Limit on the bytes of USB reads in flight. Default 8 MiB. */
   readonly windowBytes?: number;
-  /** Ends the stream: whoever waits for a block gets `ECANCELED`, and the buffer is closed. */
-  readonly signal?: AbortSignal;
+  /** Reads `scale` and `offset` of the channels once, for {@link RxBlock.scaled}. Default false. */
+  readonly scaled?: boolean;
+  /** With iio-bridge: what is known of each block ({@link RxBlock.metadata}), and gaps in the statistics. Default true. */
+  readonly metadata?: boolean;
+  /** With iio-bridge: capture ahead of the reader, up to that much time or memory beyond the stream's blocks. */
+  readonly ring?: { readonly ms: number } | { readonly bytes: number };
+  /** With iio-bridge: what gives way when the ring is full. Default `drop-newest`. */
+  readonly policy?: RingPolicy;
+  /** With iio-bridge: join those who stream from this buffer already. The channels must be the same. */
+  readonly share?: boolean;
 }
 
 export interface RxStatistics {
@@ -47,7 +36,7 @@ export interface RxStatistics {
   readonly blocks: number;
   /** Sample bytes that have arrived. */
   readonly bytes: number;
-  /** Blocks that the server is to fill or is sending now. 0 while the user holds them all: then samples are lost. */
+  /** Blocks that the server is to fill or is sending now. 0 while the user holds them all: then samples may be lost. */
   readonly inFlight: number;
   /** Blocks that have arrived and wait to be taken. */
   readonly ready: number;
@@ -57,6 +46,14 @@ export interface RxStatistics {
   readonly bytesPerSecond: number;
   /** Times that the server gave up waiting for samples and was asked again. */
   readonly retries: number;
+  /** Times that the stream was resumed after its context was lost. */
+  readonly epoch: number;
+  /** Gaps in the samples, interruptions by a lost context aside; `undefined` if the server does not tell. */
+  readonly gaps: number | undefined;
+  /** Sample sets lost in the gaps; `undefined` if the server does not tell. */
+  readonly lostSamples: number | undefined;
+  /** Whether `lostSamples` was measured throughout; otherwise some of it is estimated from the duration of gaps. */
+  readonly lostExactly: boolean | undefined;
   /** Sample bytes that had to be copied; stays near 0 in a stream that runs well. */
   readonly bytesCopied: number;
   /** Times that the reads in flight did not fit what the server sent and were posted anew. */
@@ -66,17 +63,10 @@ export interface RxStatistics {
 }
 
 /** What streams share with their context. */
-export interface RxStreamEnvironment {
-  readonly transport: Transport;
-  readonly control: ControlLink;
-  readonly client: ClientOptions;
+export interface StreamEnvironment {
+  readonly connection: Connection;
   /** Open streams; a stream leaves when it is closed. */
-  readonly streams: Set<RxStream>;
-}
-
-interface Waiter {
-  readonly resolve: (result: IteratorResult<RxBlock, undefined>) => void;
-  readonly reject: (error: IioError) => void;
+  readonly streams: Set<Closable>;
 }
 
 /**
@@ -88,25 +78,25 @@ interface Waiter {
  *
  * Ends by `close()`, by leaving a `for await` loop, by the signal, or by a failure; then the buffer is closed on the
  * server, also when no samples ever come. Blocks that arrived before a failure are still handed out, then the failure is
- * thrown; it has code `DISCONNECTED` if the device is gone.
+ * thrown; it has code `DISCONNECTED` if the device is gone. In a context with `reconnect` the stream goes on instead, in a
+ * new epoch, once the context is found again.
  */
-export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable {
-  readonly #environment: RxStreamEnvironment;
+export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBlockOwner {
+  readonly calibrations: ReadonlyMap<number, Calibration> | undefined;
+  readonly #environment: StreamEnvironment;
   readonly #device: Device;
   readonly #options: RxStreamOptions;
-  readonly #client: BinaryClient;
-  readonly #timeoutMs: number;
-  readonly #bufferIndex: number;
-  readonly #what: string;
-  readonly #ready: RxBlock[] = [];
-  readonly #waiters: Waiter[] = [];
+  readonly #plan: StreamPlan;
+  readonly #ready = new Fifo<RxBlock>();
+  readonly #waiters: Waiters<IteratorResult<RxBlock, undefined>>;
   readonly #onAbort: () => void;
+  readonly #timeoutMs: number;
   #layout: SampleLayout = { bytes: 0, channels: [] };
+  #capture: Capture | undefined;
+  #resuming = false;
   #failure: IioError | undefined;
   #closing: Promise<void> | undefined;
-  #bufferOpen = false;
-  #blocksCreated = 0;
-  #inFlight = 0;
+  #epoch = 0;
   #held = 0;
   #sequence = 0;
   #bytes = 0;
@@ -114,37 +104,41 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable {
   #firstBytes = 0;
   #firstAt = 0;
   #lastAt = 0;
+  #gaps: number | undefined;
+  #lostSamples = 0;
+  #lostExactly = true;
 
   private constructor(
-    environment: RxStreamEnvironment,
+    environment: StreamEnvironment,
     device: Device,
     options: RxStreamOptions,
-    client: BinaryClient,
+    plan: StreamPlan,
+    calibrations: ReadonlyMap<number, Calibration> | undefined,
   ) {
     this.#environment = environment;
     this.#device = device;
     this.#options = options;
-    this.#client = client;
-    this.#timeoutMs = options.timeoutMs ?? environment.client.timeoutMs;
-    this.#bufferIndex = options.bufferIndex ?? 0;
-    this.#what = `buffer ${this.#bufferIndex} of ${device.id}`;
+    this.#plan = plan;
+    this.calibrations = calibrations;
+    this.#timeoutMs = options.timeoutMs ?? environment.connection.options.timeoutMs;
+    this.#waiters = new Waiters(this.#timeoutMs, () => this.#timeoutError());
     this.#onAbort = () => this.#abort();
   }
 
   /** See {@link Device.createRxStream}. */
-  static async open(environment: RxStreamEnvironment, device: Device, options: RxStreamOptions): Promise<RxStream> {
-    const mask = maskFor(device, options);
+  static async open(environment: StreamEnvironment, device: Device, options: RxStreamOptions): Promise<RxStream> {
+    const { connection } = environment;
+    const extensions = serverOptions(device, options, connection);
+    const plan = planFor(device, 'in', options, extensions, options.windowBytes);
     const { signal } = options;
-    throwIfAborted(device, signal);
-    const { windowBytes } = options;
-    const client = await BinaryClient.connect(await environment.transport.openLink('buffer'), {
-      ...environment.client,
-      ...(windowBytes === undefined ? {} : { windowBytes }),
-    });
-    const stream = new RxStream(environment, device, options, client);
+    if (signal?.aborted === true) {
+      throw abortError(`open a stream on ${device.id}`, signal);
+    }
+    const calibrations = options.scaled === true ? await calibrationsOf(device, plan) : undefined;
+    const stream = new RxStream(environment, device, options, plan, calibrations);
     environment.streams.add(stream);
     try {
-      await withDeadline(stream.#start(mask), { signal, what: `open ${stream.#what}` });
+      await withDeadline(stream.#start(), { signal, what: `open ${plan.what}` });
     } catch (error) {
       await stream.close();
       throw error;
@@ -158,17 +152,34 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable {
     return this.#layout;
   }
 
+  get device(): Device {
+    return this.#device;
+  }
+
+  /** Sample sets per block, as asked for. */
+  get samplesPerBlock(): number {
+    return this.#plan.samplesPerBlock;
+  }
+
   get statistics(): RxStatistics {
     const seconds = (this.#lastAt - this.#firstAt) / 1000;
+    const { bytesCopied = 0, realignments = 0, windowBytes = 0 } = this.#capture?.reader ?? {};
+    const known = this.#gaps !== undefined;
     return {
       blocks: this.#sequence,
       bytes: this.#bytes,
-      inFlight: this.#inFlight,
+      inFlight: this.#capture?.inFlight ?? 0,
       ready: this.#ready.length,
       held: this.#held,
       bytesPerSecond: seconds > 0 ? (this.#bytes - this.#firstBytes) / seconds : 0,
       retries: this.#retries,
-      ...this.#client.statistics,
+      epoch: this.#epoch,
+      gaps: this.#gaps,
+      lostSamples: known ? this.#lostSamples : undefined,
+      lostExactly: known ? this.#lostExactly : undefined,
+      bytesCopied,
+      realignments,
+      windowBytes,
     };
   }
 
@@ -177,28 +188,19 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable {
    * @throws IioError `ETIMEDOUT` (no samples; the stream stays open), `BLOCKS_HELD` (they were not released),
    *   `ECANCELED` (the signal), or what ended the stream
    */
-  async next(): Promise<IteratorResult<RxBlock, undefined>> {
+  next(): Promise<IteratorResult<RxBlock, undefined>> {
     const block = this.#ready.shift();
     if (block !== undefined) {
       this.#held++;
-      return { done: false, value: block };
+      return Promise.resolve({ done: false, value: block });
     }
     if (this.#failure !== undefined) {
-      throw this.#failure;
+      return Promise.reject(this.#failure);
     }
     if (this.#closing !== undefined) {
-      return { done: true, value: undefined };
+      return Promise.resolve({ done: true, value: undefined });
     }
-    let waiter: Waiter | undefined;
-    const result = new Promise<IteratorResult<RxBlock, undefined>>((resolve, reject) => {
-      waiter = { resolve, reject };
-      this.#waiters.push(waiter);
-    });
-    return await withDeadline(result, { timeoutMs: this.#timeoutMs, what: this.#what }, () => {
-      const at = waiter === undefined ? -1 : this.#waiters.indexOf(waiter);
-      this.#waiters.splice(at, at < 0 ? 0 : 1);
-      return this.#timeoutError();
-    });
+    return this.#waiters.wait();
   }
 
   [Symbol.asyncIterator](): AsyncIterator<RxBlock, undefined> {
@@ -212,17 +214,36 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable {
   }
 
   /**
+   * The stream as a Web Stream of blocks; whoever reads it releases them. Cancelling it closes the stream. Blocks are asked
+   * for as they are read, so a pipe is held back by its slowest part.
+   */
+  toReadableStream(): ReadableStream<RxBlock> {
+    return new ReadableStream<RxBlock>(
+      {
+        pull: async (controller) => {
+          const { done, value } = await this.next();
+          if (done === true) {
+            controller.close();
+          } else {
+            controller.enqueue(value);
+          }
+        },
+        cancel: () => this.close(),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  /**
    * Closes the buffer, also while blocks are outstanding; takes at most about a second. Blocks that the user holds stay
    * readable. Never rejects: what goes wrong goes to the logger, and closing the link makes the server clean up anyway.
    */
   close(): Promise<void> {
     this.#closing ??= this.#tearDown();
-    for (const block of this.#ready.splice(0)) {
+    for (const block of this.#ready.drain()) {
       block.release();
     }
-    for (const { resolve } of this.#waiters.splice(0)) {
-      resolve({ done: true, value: undefined });
-    }
+    this.#waiters.resolveAll({ done: true, value: undefined });
     return this.#closing;
   }
 
@@ -230,143 +251,127 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable {
     return this.close();
   }
 
-  async #start(mask: ChannelMask): Promise<void> {
-    const { samplesPerBlock, blocks = DEFAULT_BLOCKS } = this.#options;
-    const channels = this.#device.description.channels;
-    this.#client.whenFailed((error) => this.#fail(error));
-    const payload = await this.#openBuffer(mask);
-    this.#bufferOpen = true;
-    this.#layout = sampleLayout(channels, ChannelMask.fromBytes(channels.length, payload));
-    const blockBytes = samplesPerBlock * this.#layout.bytes;
-    if (blockBytes === 0 || blockBytes > MAX_BLOCK_BYTES) {
-      throw new IioError('EINVAL', `${this.#what}: a block of ${samplesPerBlock} samples has ${blockBytes} bytes`);
-    }
-    const pool = new BufferPool(this.#client.capacityFor(blockBytes), blocks);
-    const handles = Array.from({ length: blocks }, (_, blockIndex) => this.#handle(blockIndex, blockBytes, pool));
-    for (const { blockIndex } of handles) {
-      await this.#order('CREATE_BLOCK', `create block ${blockIndex} (${blockBytes} bytes) of`, {
-        clientId: blockIndex + 1,
-        code: packCode(blockIndex, this.#bufferIndex),
-        payload: [encodeU64(blockBytes)],
-      });
-      this.#blocksCreated++;
-    }
-    for (const handle of handles) {
-      this.#request(handle, 'transfer');
-    }
-    await this.#order('ENABLE_BUFFER', 'enable', {});
-    this.#client.streamBlocks(handles[0]);
+  /** For the stream's blocks. */
+  released(captured: CapturedBlock): void {
+    this.#held--;
+    captured.recycle();
   }
 
-  /** @returns the mask that the server settled on */
-  async #openBuffer(mask: ChannelMask): Promise<Uint8Array> {
-    try {
-      const answer = await this.#order('OPEN_BUFFER', 'open', { payload: [mask.toBytes()], answer: 'payload' });
-      return answer.payload;
-    } catch (error) {
-      if (error instanceof IioError && (error.code === 'EEXIST' || error.code === 'EBUSY')) {
-        const message = `${this.#what} is in use by another client; a buffer serves one at a time`;
-        throw new IioError('EBUSY', message, { cause: error });
-      }
-      throw error;
-    }
-  }
-
-  #order(
-    operation: Request['operation'],
-    verb: string,
-    rest: Partial<Pick<Request, 'clientId' | 'code' | 'payload' | 'answer' | 'timeoutMs'>>,
-  ) {
-    return this.#client.request(this.#orderFor(operation, verb, rest));
-  }
-
-  #orderFor(operation: Request['operation'], verb: string, rest: Partial<Request>): Request {
-    const what = `${verb} ${this.#what}`;
-    return { operation, device: this.#device.index, code: this.#bufferIndex, answer: 'status', what, ...rest };
-  }
-
-  #handle(blockIndex: number, bytes: number, pool: BufferPool): BlockHandle {
-    const handle: BlockHandle = {
-      deviceIndex: this.#device.index,
-      bufferIndex: this.#bufferIndex,
-      blockIndex,
-      bytes,
-      pool,
-      onAnswer: (answer) => this.#onAnswer(handle, answer),
+  async #start(): Promise<void> {
+    const { connection } = this.#environment;
+    const session = await connection.session();
+    let started = false;
+    let failed: IioError | undefined;
+    const sink: CaptureSink = {
+      onBlock: (block) => this.#arrived(block),
+      onRetry: () => {
+        this.#retries++;
+      },
+      onFailure: (error) => {
+        failed = error;
+        if (started) {
+          this.#captureFailed(error);
+        }
+      },
     };
-    return handle;
-  }
-
-  #request(handle: BlockHandle, kind: 'transfer' | 'retry'): void {
-    this.#inFlight++;
-    this.#client.requestBlock(handle, kind);
-  }
-
-  #onAnswer(handle: BlockHandle, { code, payload }: BlockAnswer): void {
-    this.#inFlight--;
-    if (this.#closing !== undefined || this.#failure !== undefined) {
-      payload?.buffer.pool.give(payload.buffer);
+    const capture = await session.openCapture(this.#plan, sink);
+    this.#capture = capture;
+    if (this.#closing !== undefined) {
+      await capture.close();
       return;
     }
-    if (payload !== undefined) {
-      this.#arrived(handle, payload.buffer, payload.length);
-      return;
+    this.#layout = capture.layout;
+    await capture.start();
+    if (failed !== undefined) {
+      throw failed;
     }
-    const failure = blockFailureOf(code);
-    if (failure?.stage === 'dequeue' && failure.errno === ERRNO.ETIMEDOUT) {
-      this.#retries++;
-      this.#request(handle, 'retry');
-      return;
-    }
-    const [name, reason] =
-      failure === undefined
-        ? ['EPROTO', 'the server sent an empty block']
-        : [errnoName(failure.errno), failure.stage === 'enqueue' ? 'the block was refused' : 'capturing failed'];
-    this.#fail(new IioError(name, `${this.#what}, block ${handle.blockIndex}: ${reason} (${name})`));
+    started = true;
   }
 
-  #arrived(handle: BlockHandle, buffer: PayloadBuffer, length: number): void {
+  #arrived(captured: CapturedBlock): void {
     this.#lastAt = performance.now();
-    this.#bytes += length;
+    this.#bytes += captured.bytes.length;
     if (this.#sequence === 0) {
       this.#firstAt = this.#lastAt;
-      this.#firstBytes = length;
+      this.#firstBytes = captured.bytes.length;
     }
-    const whole = Math.floor(length / this.#layout.bytes) * this.#layout.bytes;
-    const block = new RxBlock(this.#sequence++, this.#layout, buffer.bytes.subarray(0, whole), () => {
-      buffer.pool.give(buffer);
-      this.#released(handle);
-    });
-    const waiter = this.#waiters.shift();
-    if (waiter === undefined) {
+    if (captured.record !== undefined) {
+      this.#count(captured.record);
+    }
+    const block = new RxBlock(this, this.#sequence++, this.#epoch, captured);
+    this.#held++;
+    if (!this.#waiters.resolveOne({ done: false, value: block })) {
+      this.#held--;
       this.#ready.push(block);
-    } else {
-      this.#held++;
-      waiter.resolve({ done: false, value: block });
     }
   }
 
-  #released(handle: BlockHandle): void {
-    if (this.#closing === undefined && this.#failure === undefined) {
-      this.#held--;
-      this.#request(handle, 'transfer');
+  #count(record: Uint8Array<ArrayBuffer>): void {
+    const { lostSets, gapNs, exact } = readCounts(record);
+    this.#gaps ??= 0;
+    if (lostSets > 0 || gapNs > 0) {
+      this.#gaps++;
+      this.#lostSamples += lostSets;
+      this.#lostExactly &&= exact;
+    }
+  }
+
+  #captureFailed(error: IioError): void {
+    if (error.code === 'DISCONNECTED' && this.#environment.connection.reconnects && this.#closing === undefined) {
+      this.#resuming = true;
+      this.#resume().then(
+        () => {
+          this.#resuming = false;
+        },
+        (reason: unknown) => this.#fail(reason instanceof IioError ? reason : error),
+      );
+    } else {
+      this.#fail(error);
+    }
+  }
+
+  /** Opens the buffer again on the context that is back. Blocks of before stay in front, in their epoch. */
+  async #resume(): Promise<void> {
+    const lost = this.#capture;
+    this.#capture = undefined;
+    await lost?.close();
+    const { layout } = this;
+    this.#epoch++;
+    await this.#environment.connection.resume(async () => {
+      await this.#capture?.close();
+      if (this.#closing === undefined) {
+        await this.#start();
+      }
+    });
+    if (this.#closing !== undefined) {
+      return;
+    }
+    if (this.#layout.bytes !== layout.bytes) {
+      throw new IioError('CONTEXT_CHANGED', `${this.#plan.what} came back with other channels; open the stream anew`);
     }
   }
 
   #timeoutError(): IioError {
     const { blocks = DEFAULT_BLOCKS } = this.#options;
+    const { what } = this.#plan;
+    if (this.#resuming) {
+      return new IioError(
+        'ETIMEDOUT',
+        `${what}: the context was lost, and was not found again in ${this.#timeoutMs} ms`,
+      );
+    }
     if (this.#held >= blocks) {
-      const message = `${this.#what}: all ${blocks} blocks are held by the reader; call release() on each when done`;
+      const message = `${what}: all ${blocks} blocks are held by the reader; call release() on each when done`;
       return new IioError('BLOCKS_HELD', message);
     }
     const hint = 'is a trigger assigned, and does the block fill in that time at the sampling frequency?';
-    return new IioError('ETIMEDOUT', `${this.#what}: no samples in ${this.#timeoutMs} ms; ${hint}`);
+    return new IioError('ETIMEDOUT', `${what}: no samples in ${this.#timeoutMs} ms; ${hint}`);
   }
 
   #abort(): void {
     const { signal } = this.#options;
     if (this.#closing === undefined && signal !== undefined) {
-      this.#fail(abortError(this.#what, signal));
+      this.#fail(abortError(this.#plan.what, signal));
     }
   }
 
@@ -377,92 +382,48 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable {
     }
     this.#failure = error;
     if (error.code === 'ECANCELED') {
-      this.#ready.length = 0;
+      this.#ready.drain();
     }
-    for (const { reject } of this.#waiters.splice(0)) {
-      reject(error);
-    }
+    this.#waiters.rejectAll(error);
     this.#closing = this.#tearDown();
   }
 
-  /**
-   * The link is read to the end of this, because the server may be in the middle of a block. Order as libiio's clients:
-   * blocks, then the buffer's state, then the buffer, then the pipe.
-   */
   async #tearDown(): Promise<void> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
-    this.#client.streamBlocks(undefined);
-    const until = performance.now() + TEARDOWN_BUDGET_MS;
-    const { control } = this.#environment;
-    let reachable = this.#bufferOpen && this.#client.failure?.code !== 'DISCONNECTED';
-    for (let block = 0; block < this.#blocksCreated && reachable; block++) {
-      const code = packCode(block, this.#bufferIndex);
-      reachable = await this.#attempt(control, until, this.#orderFor('FREE_BLOCK', `free block ${block} of`, { code }));
-    }
-    if (this.#bufferOpen && this.#client.failure === undefined) {
-      await this.#attempt(this.#client, until, this.#orderFor('DISABLE_BUFFER', 'disable', {}));
-    }
-    if (reachable) {
-      await this.#attempt(control, until, this.#orderFor('CLOSE_BUFFER', 'close', {}));
-    }
-    await this.#client.close().catch((error: unknown) => {
-      this.#environment.client.logger.warn(() => `close the link of ${this.#what}: ${String(error)}`);
-    });
+    await this.#capture?.close();
     this.#environment.streams.delete(this);
   }
+}
 
-  /** @returns whether the server answered in time, be it with an error */
-  async #attempt(link: ControlLink | BinaryClient, until: number, request: Request): Promise<boolean> {
-    const timeoutMs = Math.max(1, until - performance.now());
-    try {
-      await withDeadline(link.request({ ...request, timeoutMs }), { timeoutMs, what: request.what });
-      return true;
-    } catch (error) {
-      this.#environment.client.logger.debug(() => `${request.what}: ${String(error)}`);
-      return !(error instanceof IioError && ['ETIMEDOUT', 'DISCONNECTED'].includes(error.code));
+/** @throws IioError `ENOSYS` for wishes that the server cannot fulfil */
+function serverOptions(
+  device: Device,
+  { metadata = true, ring, policy, share }: RxStreamOptions,
+  connection: Connection,
+): ServerOptions | undefined {
+  if (connection.extensions.has('stream-options')) {
+    return {
+      metadata,
+      ...(ring === undefined ? {} : { ring }),
+      ...(policy === undefined ? {} : { policy }),
+      ...(share === undefined ? {} : { share }),
+    };
+  }
+  const wish = ring !== undefined ? 'ring' : policy !== undefined ? 'policy' : share === true ? 'share' : undefined;
+  if (wish !== undefined) {
+    const message = `${device.id}: '${wish}' needs a server with the extension stream-options, which iio-bridge has`;
+    throw new IioError('ENOSYS', message);
+  }
+  return undefined;
+}
+
+async function calibrationsOf(device: Device, { mask }: StreamPlan): Promise<ReadonlyMap<number, Calibration>> {
+  const calibrations = new Map<number, Calibration>();
+  for (const position of mask.positions()) {
+    const channel = device.channels[position];
+    if (channel !== undefined) {
+      calibrations.set(position, await channel.calibration());
     }
   }
-}
-
-function throwIfAborted(device: Device, signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) {
-    throw abortError(`open a stream on ${device.id}`, signal);
-  }
-}
-
-function maskFor(device: Device, options: RxStreamOptions): ChannelMask {
-  const { samplesPerBlock, blocks = DEFAULT_BLOCKS, bufferIndex = 0 } = options;
-  requireInteger('samplesPerBlock', samplesPerBlock, MAX_BLOCK_BYTES);
-  requireInteger('blocks', blocks, MAX_BLOCKS);
-  const buffer = device.buffer(bufferIndex);
-  if (buffer.direction !== 'in') {
-    throw new IioError('EINVAL', `buffer ${bufferIndex} of ${device.id} is an output: samples cannot be read from it`);
-  }
-  const available = buffer.description.channels;
-  const wanted = options.channels?.map((channel) =>
-    typeof channel === 'string' ? streamable(device, available, channel) : channel.position,
-  );
-  const positions = wanted ?? available;
-  const missing = positions.find((position) => !available.includes(position));
-  if (missing !== undefined || positions.length === 0) {
-    const id = missing === undefined ? 'none' : (device.channels[missing]?.id ?? missing);
-    const known = available.map((position) => device.channels[position]?.id).join(', ') || 'none';
-    throw new IioError(
-      'NO_CHANNEL',
-      `buffer ${bufferIndex} of ${device.id} does not carry '${id}' (channels: ${known})`,
-    );
-  }
-  return ChannelMask.of(device.channels.length, positions);
-}
-
-/** An id may name an input and an output; the buffer's one is meant. */
-function streamable(device: Device, available: readonly number[], id: string): number {
-  const match = available.find((position) => device.channels[position]?.id === id);
-  return match ?? device.channel(id).position;
-}
-
-function requireInteger(name: string, value: number, most: number): void {
-  if (!Number.isInteger(value) || value < 1 || value > most) {
-    throw new IioError('EINVAL', `${name} must be a whole number from 1 to ${most}, not ${value}`);
-  }
+  return calibrations;
 }

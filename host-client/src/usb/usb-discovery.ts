@@ -20,8 +20,15 @@ export type UsbTarget =
   | { readonly kind: 'address'; readonly bus: number; readonly address: number; readonly interfaceIndex?: number }
   | { readonly kind: 'serial'; readonly serial: string };
 
-/** An IIO interface of a device, as found by {@link findUsbContexts}. */
+/** Which devices to look at. */
+export interface UsbFilter {
+  readonly vendorId?: number;
+  readonly productId?: number;
+}
+
+/** An IIO interface of a device, as `scan()` finds it. */
 export interface UsbContextInfo {
+  readonly kind: 'usb';
   /** `usb:<bus>.<address>.<interface index>`: finds it again until it is unplugged. */
   readonly uri: string;
   /** `vvvv:pppp (<manufacturer> <product>), serial=<serial>`. */
@@ -93,11 +100,19 @@ function interfacesOf(device: UsbDevice): readonly (readonly UsbInterfaceDescrip
  * Looks at every device whose descriptors fit; opens only those, and closes them again. A machine without USB has none.
  * On Linux without udev the list is that of the process's start.
  */
-export async function findUsbContexts(usb: UsbApi, target: UsbTarget): Promise<UsbSearchResult> {
+export async function findUsbContexts(
+  usb: UsbApi,
+  target: UsbTarget,
+  { vendorId, productId }: UsbFilter = {},
+): Promise<UsbSearchResult> {
   const contexts: FoundUsbContext[] = [];
   const unreadable: UnreadableUsbDevice[] = [];
   for (const device of usb.INIT_ERROR === 0 ? usb.getDeviceList() : []) {
     if (target.kind === 'address' && (device.busNumber !== target.bus || device.deviceAddress !== target.address)) {
+      continue;
+    }
+    const { idVendor, idProduct } = device.deviceDescriptor;
+    if ((vendorId ?? idVendor) !== idVendor || (productId ?? idProduct) !== idProduct) {
       continue;
     }
     const candidates = interfacesOf(device)
@@ -106,8 +121,12 @@ export async function findUsbContexts(usb: UsbApi, target: UsbTarget): Promise<U
     if (candidates.length === 0) {
       continue;
     }
+    // A context of this process has it open: closing it here would pull the cable there.
+    const isOurs = device.interfaces !== undefined;
     try {
-      device.open();
+      if (!isOurs) {
+        device.open();
+      }
     } catch (error) {
       unreadable.push({ device, error });
       continue;
@@ -122,7 +141,9 @@ export async function findUsbContexts(usb: UsbApi, target: UsbTarget): Promise<U
     } catch (error) {
       unreadable.push({ device, error });
     } finally {
-      device.close();
+      if (!isOurs) {
+        device.close();
+      }
     }
   }
   return { contexts: contexts.filter((context) => matches(context, target)), unreadable };
@@ -132,9 +153,9 @@ export async function findUsbContexts(usb: UsbApi, target: UsbTarget): Promise<U
  * The one context that the target means.
  * @throws IioError `NO_CONTEXT`, `SEVERAL_CONTEXTS` listing them, `EACCES` with a udev rule
  */
-export async function findUsbContext(usb: UsbApi, uri: string): Promise<FoundUsbContext> {
+export async function findUsbContext(usb: UsbApi, uri: string, filter?: UsbFilter): Promise<FoundUsbContext> {
   const target = parseUsbUri(uri);
-  const { contexts, unreadable } = await findUsbContexts(usb, target);
+  const { contexts, unreadable } = await findUsbContexts(usb, target, filter);
   const [first, ...others] = contexts;
   if (first === undefined) {
     throw notFound(usb, uri, unreadable);
@@ -163,6 +184,7 @@ async function describe(device: UsbDevice, interfaceIndex: number): Promise<Foun
   const product = await readString(device, iProduct);
   const serial = await readString(device, iSerialNumber);
   return {
+    kind: 'usb',
     device,
     interfaceIndex,
     uri: `usb:${device.busNumber}.${device.deviceAddress}.${interfaceIndex}`,

@@ -1,6 +1,6 @@
 import { IioError } from '@iio-bridge/protocol';
-import { deferred } from '../core/deferred.js';
-import type { Link, ReadCompletion, ReadTransfer } from '../core/link.js';
+import { Fifo } from '../core/fifo.js';
+import type { Link, ReadSink, ReadTransfer } from '../core/link.js';
 import { LIBUSB_ERROR, LIBUSB_TRANSFER, type UsbEndpoint, type UsbTransfer, usbErrno } from './usb-api.js';
 
 /** What the links of one device share. */
@@ -13,16 +13,18 @@ export interface UsbLinkHost {
   readonly onMemoryFreed: Set<() => void>;
 }
 
-/** A transfer object and whom its end is to be told. The callback of npm `usb` is fixed when the object is made. */
-interface Carrier {
+/** A transfer object and whom its end is to be told; reused. The callback of npm `usb` is fixed when the object is made. */
+interface Carrier extends ReadTransfer {
   readonly transfer: UsbTransfer;
-  onEnd: (errno: number | undefined, length: number) => void;
+  /** Of a read. */
+  sink: ReadSink | undefined;
+  write: PendingWrite | undefined;
   bytes: number;
 }
 
 interface PendingWrite {
   readonly bytes: Uint8Array;
-  readonly resolve: () => void;
+  readonly resolve: (() => void) | undefined;
   readonly reject: (error: IioError) => void;
 }
 
@@ -34,9 +36,9 @@ export class UsbLink implements Link {
   readonly #out: UsbEndpoint;
   readonly #host: UsbLinkHost;
   readonly #closePipe: () => Promise<void>;
-  readonly #idle: { readonly in: Carrier[]; readonly out: Carrier[] } = { in: [], out: [] };
+  readonly #idle = { in: new Fifo<Carrier>(), out: new Fifo<Carrier>() };
   readonly #busy = new Set<Carrier>();
-  readonly #writes: PendingWrite[] = [];
+  readonly #writes = new Fifo<PendingWrite>();
   readonly #idleWaiters: (() => void)[] = [];
   readonly #pushWrites = (): void => this.#submitWrites();
   #closing: Promise<void> | undefined;
@@ -58,18 +60,9 @@ export class UsbLink implements Link {
     host.onMemoryFreed.add(this.#pushWrites);
   }
 
-  read(buffer: Uint8Array): ReadTransfer {
+  read(buffer: Uint8Array, sink: ReadSink): ReadTransfer {
     this.#requireOpen();
-    const { promise: done, resolve, reject } = deferred<ReadCompletion>();
-    let carrier: Carrier | undefined = this.#submit('in', buffer, (errno, length) => {
-      carrier = undefined;
-      if (errno === undefined || errno === LIBUSB_TRANSFER.CANCELLED) {
-        resolve({ length, cancelled: errno !== undefined });
-      } else {
-        this.#errorFor(errno, 'read').then(reject, reject);
-      }
-    });
-    return { done, cancel: () => this.#cancel(carrier) };
+    return this.#submit('in', buffer, sink, undefined);
   }
 
   write(...transfers: readonly Uint8Array[]): Promise<void> {
@@ -84,6 +77,11 @@ export class UsbLink implements Link {
     return Promise.all(written).then(() => {});
   }
 
+  post(transfer: Uint8Array, onFailed: (error: IioError) => void): void {
+    this.#writes.push({ bytes: transfer, resolve: undefined, reject: onFailed });
+    this.#submitWrites();
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#finish();
     return this.#closing;
@@ -91,7 +89,7 @@ export class UsbLink implements Link {
 
   async #finish(): Promise<void> {
     this.#host.onMemoryFreed.delete(this.#pushWrites);
-    for (const { reject } of this.#writes.splice(0)) {
+    for (const { reject } of this.#writes.drain()) {
       reject(this.#closedError());
     }
     for (const carrier of [...this.#busy].reverse()) {
@@ -105,20 +103,12 @@ export class UsbLink implements Link {
 
   #submitWrites(): void {
     for (;;) {
-      const next = this.#writes[0];
+      const next = this.#writes.first;
       if (next === undefined) {
         return;
       }
       try {
-        this.#submit('out', next.bytes, (errno, length) => {
-          if (errno !== undefined) {
-            this.#errorFor(errno, 'write').then(next.reject, next.reject);
-          } else if (length < next.bytes.length) {
-            next.reject(new IioError('EIO', `${this.name}: ${length} of ${next.bytes.length} bytes written`));
-          } else {
-            next.resolve();
-          }
-        });
+        this.#submit('out', next.bytes, undefined, next);
         this.#writes.shift();
       } catch (error) {
         const failure = error instanceof IioError ? error : new IioError('EIO', `${this.name}: ${String(error)}`);
@@ -131,9 +121,15 @@ export class UsbLink implements Link {
     }
   }
 
-  #submit(direction: 'in' | 'out', bytes: Uint8Array, onEnd: Carrier['onEnd']): Carrier {
-    const carrier = this.#idle[direction].pop() ?? this.#makeCarrier(direction);
-    carrier.onEnd = onEnd;
+  #submit(
+    direction: 'in' | 'out',
+    bytes: Uint8Array,
+    sink: ReadSink | undefined,
+    write: PendingWrite | undefined,
+  ): Carrier {
+    const carrier = this.#idle[direction].shift() ?? this.#makeCarrier(direction);
+    carrier.sink = sink;
+    carrier.write = write;
     carrier.bytes = bytes.length;
     try {
       carrier.transfer.submit(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
@@ -148,29 +144,50 @@ export class UsbLink implements Link {
   #makeCarrier(direction: 'in' | 'out'): Carrier {
     const endpoint = direction === 'in' ? this.#in : this.#out;
     const carrier: Carrier = {
-      transfer: endpoint.makeTransfer(0, (error, _buffer, actualLength) => {
-        this.#busy.delete(carrier);
-        this.#idle[direction].push(carrier);
-        this.#host.bytesInFlight -= carrier.bytes;
-        carrier.onEnd(error?.errno, actualLength);
-        if (this.#busy.size === 0) {
-          for (const wake of this.#idleWaiters.splice(0)) {
-            wake();
-          }
-        }
-        for (const push of this.#host.onMemoryFreed) {
-          push();
-        }
-      }),
-      onEnd: () => {},
+      transfer: endpoint.makeTransfer(0, (error, _buffer, actualLength) =>
+        this.#ended(carrier, direction, error?.errno, actualLength),
+      ),
+      cancel: () => this.#cancel(carrier),
+      sink: undefined,
+      write: undefined,
       bytes: 0,
     };
     return carrier;
   }
 
-  #cancel(carrier: Carrier | undefined): void {
+  #ended(carrier: Carrier, direction: 'in' | 'out', errno: number | undefined, length: number): void {
+    const { sink, write } = carrier;
+    this.#busy.delete(carrier);
+    this.#idle[direction].push(carrier);
+    this.#host.bytesInFlight -= carrier.bytes;
+    if (sink !== undefined) {
+      if (errno === undefined || errno === LIBUSB_TRANSFER.CANCELLED) {
+        sink.onRead(length, errno !== undefined);
+      } else {
+        this.#errorFor(errno, 'read').then((error) => sink.onReadFailed(error), sink.onReadFailed.bind(sink));
+      }
+    } else if (write !== undefined) {
+      if (errno !== undefined) {
+        this.#errorFor(errno, 'write').then(write.reject, write.reject);
+      } else if (length < write.bytes.length) {
+        write.reject(new IioError('EIO', `${this.name}: ${length} of ${write.bytes.length} bytes written`));
+      } else {
+        write.resolve?.();
+      }
+    }
+    if (this.#busy.size === 0) {
+      for (const wake of this.#idleWaiters.splice(0)) {
+        wake();
+      }
+    }
+    for (const push of this.#host.onMemoryFreed) {
+      push();
+    }
+  }
+
+  #cancel(carrier: Carrier): void {
     try {
-      carrier?.transfer.cancel();
+      carrier.transfer.cancel();
     } catch {
       // The device is gone: the transfer ends by itself.
     }

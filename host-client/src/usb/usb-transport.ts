@@ -10,7 +10,7 @@ import {
   type UsbInterface,
   usbErrno,
 } from './usb-api.js';
-import { accessDenied, type FoundUsbContext, findUsbContext, hexId, nameOf } from './usb-discovery.js';
+import { accessDenied, type FoundUsbContext, findUsbContext, hexId, nameOf, type UsbFilter } from './usb-discovery.js';
 import { UsbLink, type UsbLinkHost } from './usb-link.js';
 
 /** Vendor request to an interface, host to device. */
@@ -35,13 +35,17 @@ export class UsbTransport implements Transport {
   readonly uri: string;
   readonly description: string;
   readonly attributes: ReadonlyMap<string, string>;
+  readonly #api: UsbApi;
+  readonly #found: FoundUsbContext;
   readonly #device: UsbDevice;
   readonly #interface: UsbInterface;
   readonly #pipes: readonly Pipe[];
   readonly #host: UsbLinkHost;
 
-  private constructor(found: FoundUsbContext, usbInterface: UsbInterface, pipes: readonly Pipe[]) {
+  private constructor(api: UsbApi, found: FoundUsbContext, usbInterface: UsbInterface, pipes: readonly Pipe[]) {
     const { device } = found;
+    this.#api = api;
+    this.#found = found;
     const { bcdUSB } = device.deviceDescriptor;
     this.uri = found.uri;
     this.description = found.description;
@@ -65,19 +69,30 @@ export class UsbTransport implements Transport {
    *   has claimed the interface), `DISCONNECTED`
    */
   static async open(uri: string, api?: UsbApi): Promise<UsbTransport> {
-    const found = await findUsbContext(api ?? (await loadUsb()), uri);
+    return await UsbTransport.#open(uri, api ?? (await loadUsb()));
+  }
+
+  static async #open(uri: string, api: UsbApi, filter?: UsbFilter): Promise<UsbTransport> {
+    const found = await findUsbContext(api, uri, filter);
     const { device, interfaceIndex } = found;
+    if (device.interfaces !== undefined) {
+      throw new IioError('EBUSY', `${nameOf(device)} is open in this program already; use that context`);
+    }
     try {
       device.open();
     } catch (error) {
       throw openError(device, error);
     }
+    let usbInterface: UsbInterface | undefined;
     try {
-      const usbInterface = claim(device, interfaceIndex);
-      const transport = new UsbTransport(found, usbInterface, pipesOf(usbInterface));
+      usbInterface = claim(device, interfaceIndex);
+      const transport = new UsbTransport(api, found, usbInterface, pipesOf(usbInterface));
       await transport.#pipeRequest('RESET_PIPES', 0);
       return transport;
     } catch (error) {
+      if (usbInterface !== undefined) {
+        await release(usbInterface);
+      }
       device.close();
       throw error instanceof IioError ? error : openError(device, error);
     }
@@ -115,13 +130,18 @@ export class UsbTransport implements Transport {
   /** Closes what is left of the links, releases the interface and closes the device. */
   async close(): Promise<void> {
     await Promise.all(this.#pipes.map(({ link }) => link?.close()));
-    try {
-      await this.#pipeRequest('RESET_PIPES', 0);
-      await new Promise<void>((resolve) => this.#interface.release(() => resolve()));
-    } catch {
-      // Only a lost device cannot be told; closing it is all that is left.
-    }
+    // A device that is lost, or stalls, cannot be told; what is left is to let go of it.
+    await this.#pipeRequest('RESET_PIPES', 0).catch(() => {});
+    await release(this.#interface);
     this.#device.close();
+  }
+
+  /** By the serial number; a device without one must be the only one of its vendor and product. */
+  async reopen(): Promise<Transport> {
+    const { serial, vendorId, productId } = this.#found;
+    return serial === ''
+      ? await UsbTransport.#open('usb:', this.#api, { vendorId, productId })
+      : await UsbTransport.#open(`usb:serial=${serial}`, this.#api);
   }
 
   #pipeRequest(request: keyof typeof PIPE_REQUEST, pipe: number): Promise<void> {
@@ -173,6 +193,18 @@ function claim(device: UsbDevice, interfaceIndex: number): UsbInterface {
   }
   usbInterface.claim();
   return usbInterface;
+}
+
+/** Also gives a kernel driver that was detached its interface back. */
+function release(usbInterface: UsbInterface): Promise<void> {
+  return new Promise((resolve) => {
+    try {
+      usbInterface.release(() => resolve());
+    } catch {
+      // The device is gone.
+      resolve();
+    }
+  });
 }
 
 function pipesOf({ endpoints }: UsbInterface): readonly Pipe[] {

@@ -7,6 +7,8 @@ import {
 } from '@iio-bridge/protocol';
 import type { Playback, PlaybackOptions, Written } from '../../dataplane/playback.js';
 import type { Backend, BackendBuffer } from '../../iio/backend.js';
+import type { BufferLengths } from '../../iio/buffer.js';
+import { fifoLengths } from '../../iio/fifo-lengths.js';
 import type { FileDescriptor } from '../../sys/file-descriptor.js';
 import type { BlockMemory } from '../block-memory.js';
 import { BlockSizes } from '../block-sizes.js';
@@ -21,9 +23,6 @@ import type { SampleLink } from './input-client.js';
 
 /** A cycle is received into one block while the one before is played out of the other. */
 const CYCLIC_BLOCKS = 2;
-
-/** How long CLOSE waits for what the client has written to be played. */
-const DRAIN_MS = 5000;
 
 /** What a shared output uses of the data plane's. */
 export interface OutputPlayback
@@ -114,20 +113,28 @@ export class SharedBuffer implements FiguresProvider {
    * configuration refuses that
    */
   async join(backend: Backend, client: OutputClient): Promise<OutputClient> {
+    // In one go: who leaves meanwhile must not be told what is wrong with this one's wishes.
+    return await this.#queue.run(async () => {
+      this.#assertMayJoin(backend, client.mask);
+      this.#clients.add(client);
+      try {
+        await this.#adapt();
+        return client;
+      } catch (error) {
+        this.#clients.delete(client);
+        await this.#adapt();
+        throw error;
+      }
+    });
+  }
+
+  #assertMayJoin(backend: Backend, mask: ChannelMask): void {
     if (this.#clients.size > 0) {
-      const isSame = [...this.#clients].every((other) => other.mask.equals(client.mask));
+      const isSame = [...this.#clients].every((other) => other.mask.equals(mask));
       // A backend also stands for what its clients may do, and was not asked for this one.
       if (!isSame || backend !== this.#options.backend) {
         throw new IioError('EBUSY', `${this.#name} is in use with other channels or by another kind of client`);
       }
-    }
-    this.#clients.add(client);
-    try {
-      await this.#queue.run(() => this.#adapt());
-      return client;
-    } catch (error) {
-      await this.leave(client).catch(() => undefined);
-      throw error;
     }
   }
 
@@ -142,10 +149,10 @@ export class SharedBuffer implements FiguresProvider {
     await this.#queue.run(() => this.#adapt());
   }
 
-  /** Waits until what was written is played; not for ever, and not for a cycle. */
-  async drain(): Promise<void> {
-    if (!this.#options.cyclic) {
-      await this.#running?.playback.drain(DRAIN_MS).catch((error: unknown) => {
+  /** Waits until what was written is played, before the last client leaves; not for a cycle. */
+  async drain(timeoutMs: number): Promise<void> {
+    if (!this.#options.cyclic && this.#clients.size <= 1) {
+      await this.#running?.playback.drain(timeoutMs).catch((error: unknown) => {
         this.#options.log.warn({ err: error }, 'an output is closed before all of its samples are played');
       });
     }
@@ -303,11 +310,11 @@ export class SharedBuffer implements FiguresProvider {
   }
 
   /** In the unit that the kernel's buffer compares with on this path: see {@link BackendBuffer.enable}. */
-  #lengths(samples: number, sampleBytes: number, path: StreamPath): { length: number; watermark: number } {
+  #lengths(samples: number, sampleBytes: number, path: StreamPath): BufferLengths {
     const bytes = samples * sampleBytes;
     return path.sink === 'iio-dmabuf'
       ? { length: bytes, watermark: bytes }
-      : { length: samples * this.#options.fifoBlocks, watermark: Math.max(1, Math.floor(samples / 2)) };
+      : fifoLengths(samples, this.#options.fifoBlocks, sampleBytes);
   }
 
   async #connect(running: Running, client: OutputClient): Promise<void> {

@@ -104,9 +104,9 @@ export class OpenSharedBuffer {
   }
 
   /** Waits until what was written is played: see {@link SharedBuffer.drain}. */
-  async drain(): Promise<void> {
+  async drain(timeoutMs: number): Promise<void> {
     if (this.#membership.direction === 'out') {
-      await this.#membership.shared.drain();
+      await this.#membership.shared.drain(timeoutMs);
     }
   }
 
@@ -277,6 +277,13 @@ function bufferFor(device: DeviceDescription, mask: ChannelMask): number {
     device.buffers.find(({ channels }) => wanted.every((position) => channels.includes(position))) ?? device.buffers[0];
   if (buffer === undefined) {
     throw new IioError('ENODEV', `${device.id} has no buffer`);
+  }
+  // Asked here, because the channels of others would hide it.
+  if (!wanted.some((position) => buffer.channels.includes(position))) {
+    throw new IioError(
+      'EINVAL',
+      `the mask ${mask.toText()} names no channel of buffer ${buffer.index} of ${device.id}`,
+    );
   }
   return buffer.index;
 }

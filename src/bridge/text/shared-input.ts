@@ -69,15 +69,20 @@ export class SharedInput {
    */
   async join({ link, mask, samples, log }: JoinOptions): Promise<InputClient> {
     const { device, demux } = this.#options;
-    const client = new InputClient({ device, link, mask, samples, demux, log });
-    this.#clients.add(client);
-    try {
-      await this.#queue.run(() => this.#adapt());
-      return client;
-    } catch (error) {
-      await this.leave(client).catch(() => undefined);
-      throw error;
-    }
+    // In one go: who leaves meanwhile must not be told what is wrong with this one's wishes.
+    return await this.#queue.run(async () => {
+      const client = new InputClient({ device, link, mask, samples, demux, log });
+      this.#clients.add(client);
+      try {
+        await this.#adapt();
+        return client;
+      } catch (error) {
+        this.#clients.delete(client);
+        await this.#closeReader(client);
+        await this.#adaptForTheRest();
+        throw error;
+      }
+    });
   }
 
   /** Resolves when the buffer is closed, or open for the clients that remain. Does nothing the second time. */
@@ -87,16 +92,24 @@ export class SharedInput {
     }
     await this.#queue.run(async () => {
       await this.#closeReader(client);
-      try {
-        await this.#adapt();
-      } catch (error) {
-        const failure = error instanceof Error ? error : new Error(String(error));
-        for (const other of this.#clients) {
-          other.set(undefined, failure);
-        }
+      await this.#adaptForTheRest();
+    });
+  }
+
+  /** That the buffer cannot be opened anew is for those to hear who still want it. */
+  async #adaptForTheRest(): Promise<void> {
+    try {
+      await this.#adapt();
+    } catch (error) {
+      if (this.#clients.size === 0) {
         throw error;
       }
-    });
+      const failure = error instanceof Error ? error : new Error(String(error));
+      this.#options.log.warn({ err: failure }, 'an input could not be opened anew for the clients that remain');
+      for (const other of this.#clients) {
+        other.set(undefined, failure);
+      }
+    }
   }
 
   /** Opens the buffer for the clients that there are, if it is not already. */

@@ -1,6 +1,7 @@
 import { ChannelMask, type DeviceDescription, ERRNO, IioError } from '@iio-bridge/protocol';
 import { MAX_ATTRIBUTE_BYTES } from '../../iio/attributes.js';
 import type { AttributeRef } from '../../iio/context.js';
+import { LimitError } from '../limit-error.js';
 import type { Logger } from '../logger.js';
 import type { ServedContext } from '../served-context.js';
 import { type AttributeResult, decodeAttributeList, encodeAttributeList } from './attribute-list.js';
@@ -21,6 +22,12 @@ const MAX_PIECE_BYTES = 1024 * 1024;
 
 /** Bytes of an answer that may wait for the client to read them before more samples are fetched for it. */
 const MAX_UNSENT_BYTES = 1024 * 1024;
+
+/** How long CLOSE waits for what the client has written to be played. */
+const CLOSE_DRAIN_MS = 5000;
+
+/** And the end of a link without it, for which a client may be waiting that opens the same pipe; hosts give it a second. */
+const GONE_DRAIN_MS = 500;
 
 /** A Link will do; tests use less. */
 export interface TextLink {
@@ -89,13 +96,14 @@ export class TextSession {
     }
   }
 
-  /** Closes the client's buffers. */
+  /** Closes the client's buffers, once what it was told is taken has been played, or soon. */
   async close(): Promise<void> {
     this.#gone.abort();
     const buffers = [...this.#buffers.values()];
     this.#buffers.clear();
     for (const buffer of buffers) {
       try {
+        await buffer.drain(GONE_DRAIN_MS);
         await buffer.close();
       } catch (error) {
         this.#log.error({ err: error }, 'a buffer of a text client did not close');
@@ -269,7 +277,7 @@ export class TextSession {
       await this.#link.drained(0);
     }
     this.#buffers.delete(device.id);
-    await buffer.drain();
+    await buffer.drain(CLOSE_DRAIN_MS);
     await buffer.close();
     return 0;
   }
@@ -399,7 +407,8 @@ export class TextSession {
       if (!(error instanceof IioError)) {
         throw error;
       }
-      this.#log.debug({ code: error.code }, error.message);
+      const level = error instanceof LimitError ? 'warn' : 'debug';
+      this.#log[level]({ code: error.code }, error.message);
       return -(error.errno ?? ERRNO.EIO);
     }
   }

@@ -1,6 +1,5 @@
-import { type ChannelLayout, decodeSample, type SampleLayout } from '@iio-bridge/protocol';
+import { type ChannelLayout, decodeSample, eventId, eventKind, type SampleLayout } from '@iio-bridge/protocol';
 import type { AttributeValues } from './attribute-values.js';
-import { eventId, eventKind } from './event-id.js';
 import type { SampleClock } from './sample-clock.js';
 
 interface Threshold {

@@ -285,6 +285,26 @@ describe('clients of one buffer', () => {
     expect((await readBuffer(a, 8)).data).toEqual(samples([0], 0, 4));
   });
 
+  it('must want something themselves', async () => {
+    const bench = new TextBench();
+    const [a, b] = [bench.connect().link, bench.connect().link];
+    await open(a, ADC, 4, '00000001');
+    expect(await open(b, ADC, 4, '00000000')).toBe('-22\n');
+  });
+
+  it('hear of their own failures only, also where one leaves while another cannot be added', async () => {
+    const bench = new TextBench();
+    const [a, b, c] = [bench.connect().link, bench.connect().link, bench.connect().link];
+    await open(a, ADC, 4, '00000001');
+    await open(b, ADC, 4, '00000002');
+    c.type(`OPEN ${ADC} 300000 00000003\r\n`);
+    a.type(`CLOSE ${ADC}\r\n`);
+    expect([await c.receiveText(1), await a.receiveText(1)]).toEqual([['-22\n'], ['0\n']]);
+    bench.backend.buffer.produce(samples([1], 0, 4));
+    expect(await readBuffer(b, 8)).toMatchObject({ data: samples([1], 0, 4) });
+    expect(bench.log.errors).toEqual([]);
+  });
+
   it('leave nothing behind when their links break off', async () => {
     const bench = new TextBench();
     const clients = [bench.connect(), bench.connect()];
@@ -421,6 +441,23 @@ describe('WRITEBUF', () => {
     link.end();
     expect(await ended).toBe('ESHUTDOWN');
     expect(bench.backend.buffer.closed).toBe(true);
+  });
+
+  it.each(['CLOSE', 'the end of the link'])('is played to its end before %s cuts it off', async (how) => {
+    const bench = new TextBench();
+    const { link, ended } = bench.connect();
+    await open(link, DAC, 4, '00000001');
+    link.type(`WRITEBUF ${DAC} 8\r\n`, samples([0], 0, 4));
+    await link.receive(2);
+    expect(bench.backend.buffer.drains).toBe(0);
+    if (how === 'CLOSE') {
+      link.type(`CLOSE ${DAC}\r\n`);
+      expect(await link.receiveText(1)).toEqual(['0\n']);
+    } else {
+      link.end();
+      await ended;
+    }
+    expect(bench.backend.buffer).toMatchObject({ drains: 1, closed: true });
   });
 
   it('ends when the client goes within its samples', async () => {

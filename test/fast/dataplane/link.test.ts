@@ -183,6 +183,15 @@ describe('a link over a socket', () => {
     expect(await link.whenEnded).toBe('ESHUTDOWN');
   });
 
+  it('a client that is gone is noticed also where it has sent more than is read before its time', async () => {
+    const { link, peer } = openPair();
+    peer.send(Buffer.from('READBUF\n'));
+    await link.readLine(100);
+    peer.send(pattern(100 * 1024));
+    await peer.close();
+    expect(await link.whenEnded).toBe('ESHUTDOWN');
+  });
+
   it('close ends it at once, whatever is queued', async () => {
     const { link } = openPair();
     link.send(pattern(8 * 1024 * 1024));

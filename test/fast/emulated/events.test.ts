@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
+import { eventId, eventKind } from '@iio-bridge/protocol';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { EmulatedBackend } from '../../../src/iio/emulated/emulated-backend.js';
-import { eventId, eventKind } from '../../../src/iio/emulated/event-id.js';
 import type { FileDescriptor } from '../../../src/sys/file-descriptor.js';
 import {
   fixture,

@@ -1,16 +1,14 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { IioError } from '@iio-bridge/protocol';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { collectInfo, formatInfo } from '../../../host-client/src/cli/info.js';
 import { formatSummary, read } from '../../../host-client/src/cli/read.js';
+import { remedyFor } from '../../../host-client/src/cli/remedies.js';
 import { Context } from '../../../host-client/src/core/context.js';
 import { FakeServer, type FakeServerOptions } from './fake-server.js';
 
-const MAIN = fileURLToPath(new URL('../../../host-client/dist/cli/main.js', import.meta.url));
 let directory: string;
 
 beforeEach(async () => {
@@ -77,19 +75,12 @@ ${[0, 1, 2, 3]
 });
 
 describe('read', () => {
-  const options = {
-    device: 'adc',
-    channels: [],
-    samplesPerBlock: 100,
-    blocks: 4,
-    timeoutMs: 500,
-    signal: new AbortController().signal,
-  };
+  const options = { samplesPerBlock: 100, blocks: 4, timeoutMs: 500 };
 
   it('writes exactly the samples asked for, in order', async () => {
     const { server, context } = await connect();
     const output = join(directory, 'samples');
-    const summary = await read(context, { ...options, samples: 1234, output });
+    const summary = await read(context.device('adc'), options, { samples: 1234, output });
     await context.close();
     const bytes = await readFile(output);
     expect(bytes).toHaveLength(1234 * 8);
@@ -104,16 +95,16 @@ describe('read', () => {
   it('ends in order when interrupted, and tells what was written', async () => {
     const { server, context } = await connect();
     const interruption = new AbortController();
-    const reading = read(context, {
-      ...options,
-      samples: undefined,
-      output: join(directory, 'samples'),
-      signal: interruption.signal,
-    });
+    const output = join(directory, 'samples');
+    const reading = read(
+      context.device('adc'),
+      { ...options, signal: interruption.signal },
+      { samples: Number.POSITIVE_INFINITY, output },
+    );
     setTimeout(() => interruption.abort(), 50);
     const { samplesWritten } = await reading;
     await context.close();
-    const bytes = await readFile(join(directory, 'samples'));
+    const bytes = await readFile(output);
     expect(samplesWritten).toBeGreaterThan(0);
     expect(bytes).toHaveLength(samplesWritten * 8);
     expect(server.log).toContain('main: CLOSE_BUFFER');
@@ -121,24 +112,24 @@ describe('read', () => {
 
   it('fails if no samples come', async () => {
     const { context } = await connect({ noSamples: true });
-    const reading = read(context, { ...options, samples: 1, output: join(directory, 'samples'), timeoutMs: 50 });
+    const output = join(directory, 'samples');
+    const reading = read(context.device('adc'), { ...options, timeoutMs: 50 }, { samples: 1, output });
     await expect(reading).rejects.toMatchObject({ code: 'ETIMEDOUT' });
     await context.close();
   });
 });
 
-describe('the command line', () => {
-  it.each([
-    [['--help'], 0],
-    [['read'], 2],
-    [['read', 'adc', '-s', 'many', '-o', 'x'], 2],
-    [['frobnicate'], 2],
-    [['info', '-u', 'ip:localhost'], 1],
-    [['info', '-u', 'usb:nonsense'], 1],
-  ])('%j exits with %i', (args, expected) => {
-    expect(existsSync(MAIN), `${MAIN} must be built`).toBe(true);
-    const { status, stderr } = spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
-    expect({ status, stderr }).toMatchObject({ status: expected });
-    expect(stderr === '').toBe(expected === 0);
+describe('the advice to an error', () => {
+  const advice = (code: string, message: string) => remedyFor(new IioError(code, message)) ?? 'none';
+
+  it('explains the errno of a server that sent nothing else', () => {
+    expect(advice('EINVAL', 'write 5 to a/b: EINVAL')).toContain('_available');
+    expect(advice('EBUSY', 'open buffer 0: EBUSY')).toContain('another program');
+    expect(advice('EINVAL', 'write 5 to a/b: it takes 1, 2, 3')).toBe('none');
+  });
+
+  it('tells a forbidden device from a forbidden operation', () => {
+    expect(advice('EACCES', 'no permission to open it; put this line into /etc/udev/rules.d/')).toBe('none');
+    expect(advice('EACCES', 'read register 5: EACCES')).toContain('--config-file');
   });
 });

@@ -73,9 +73,9 @@ describe('opening a context', () => {
     }
   });
 
-  it('refuses a text-only server instead of misunderstanding it', async () => {
+  it('refuses a text-only server if told so', async () => {
     const server = new FakeServer({ handshake: '-22\n' });
-    expect(await code(Context.connect(server.transport))).toBe('TEXT_ONLY');
+    expect(await code(Context.connect(server.transport, { protocol: 'binary' }))).toBe('TEXT_ONLY');
     expect(server.transport.closed).toBe(true);
   });
 

@@ -1,5 +1,5 @@
 import { IioError } from '@iio-bridge/protocol';
-import type { Link, LinkRole, ReadCompletion, ReadTransfer, Transport } from '../../../host-client/src/core/link.js';
+import type { Link, LinkRole, ReadSink, ReadTransfer, Transport } from '../../../host-client/src/core/link.js';
 
 /** Small, seeded, good enough to vary timings (mulberry32). */
 export function seededRandom(seed: number): () => number {
@@ -12,10 +12,11 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
+const DEFAULT_PACKET_BYTES = 512;
+
 interface PostedRead {
   readonly buffer: Uint8Array;
-  readonly resolve: (completion: ReadCompletion) => void;
-  readonly reject: (error: IioError) => void;
+  readonly sink: ReadSink;
   filled: number;
   cancelRequested: boolean;
 }
@@ -34,6 +35,8 @@ export class FakeLink implements Link {
   readonly packetSize: number;
   /** Reads longer than this in all are refused with ENOMEM. Bytes. */
   memoryLimit = Number.POSITIVE_INFINITY;
+  /** Sees each transfer before it is queued, and may cut it. */
+  onSend: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes;
   server: LinkServer = { onTransfer: () => {}, onClosed: () => {} };
   bytesPosted = 0;
   mostBytesPosted = 0;
@@ -59,7 +62,8 @@ export class FakeLink implements Link {
   }
 
   /** Queues one transfer to the host; a length that is a multiple of the packet size has no short packet. */
-  send(bytes: Uint8Array): void {
+  send(whole: Uint8Array): void {
+    const bytes = this.onSend(whole);
     for (let at = 0; at < bytes.length; at += this.packetSize) {
       this.#packets.push(bytes.slice(at, at + this.packetSize));
     }
@@ -71,7 +75,7 @@ export class FakeLink implements Link {
     this.#wake();
   }
 
-  read(buffer: Uint8Array): ReadTransfer {
+  read(buffer: Uint8Array, sink: ReadSink): ReadTransfer {
     if (buffer.length === 0 || buffer.length % this.packetSize !== 0) {
       throw new IioError('EINVAL', `read of ${buffer.length} bytes`);
     }
@@ -81,21 +85,15 @@ export class FakeLink implements Link {
     if (this.bytesPosted + buffer.length > this.memoryLimit) {
       throw new IioError('ENOMEM', `${this.name}: no memory`);
     }
-    let read: PostedRead | undefined;
-    const done = new Promise<ReadCompletion>((resolve, reject) => {
-      read = { buffer, resolve, reject, filled: 0, cancelRequested: false };
-      this.#reads.push(read);
-    });
+    const read: PostedRead = { buffer, sink, filled: 0, cancelRequested: false };
+    this.#reads.push(read);
     this.bytesPosted += buffer.length;
     this.mostBytesPosted = Math.max(this.mostBytesPosted, this.bytesPosted);
     this.#wake();
     return {
-      done,
       cancel: () => {
-        if (read !== undefined) {
-          read.cancelRequested = true;
-          this.#wake();
-        }
+        read.cancelRequested = true;
+        this.#wake();
       },
     };
   }
@@ -112,12 +110,16 @@ export class FakeLink implements Link {
     return Promise.resolve();
   }
 
+  post(transfer: Uint8Array, onFailed: (error: IioError) => void): void {
+    this.write(transfer).catch(onFailed);
+  }
+
   async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
       for (const read of this.#reads.splice(0)) {
         this.bytesPosted -= read.buffer.length;
-        read.resolve({ length: read.filled, cancelled: true });
+        read.sink.onRead(read.filled, true);
       }
       this.server.onClosed();
     }
@@ -134,7 +136,7 @@ export class FakeLink implements Link {
     this.#ticking = false;
     if (this.#failure !== undefined) {
       for (const read of this.#reads.splice(0)) {
-        read.reject(this.#failure);
+        read.sink.onReadFailed(this.#failure);
       }
       return;
     }
@@ -162,7 +164,7 @@ export class FakeLink implements Link {
     }
     if (packet.length > read.buffer.length - read.filled) {
       this.#reads.splice(0, 1);
-      read.reject(new IioError('EOVERFLOW', `${this.name}: babble`));
+      read.sink.onReadFailed(new IioError('EOVERFLOW', `${this.name}: babble`));
       return;
     }
     read.buffer.set(packet, read.filled);
@@ -175,7 +177,7 @@ export class FakeLink implements Link {
   #end(read: PostedRead, cancelled: boolean): void {
     this.#reads.splice(this.#reads.indexOf(read), 1);
     this.bytesPosted -= read.buffer.length;
-    read.resolve({ length: read.filled, cancelled });
+    read.sink.onRead(read.filled, cancelled);
   }
 }
 
@@ -193,6 +195,9 @@ export class FakeTransport implements Transport {
   readonly attributes = new Map([['usb,serial', '007']]);
   readonly links: FakeLink[] = [];
   closed = false;
+  /** To the host, on all links. */
+  bytesSent = 0;
+  #cutAfter = Number.POSITIVE_INFINITY;
   #gone = false;
   readonly #options: FakeTransportOptions;
   readonly #random: () => number;
@@ -209,10 +214,31 @@ export class FakeTransport implements Transport {
     if (this.links.filter((link) => !link.isClosed).length >= (this.#options.pipes ?? 3)) {
       throw new IioError('EBUSY', 'all pipes are in use');
     }
-    const link = new FakeLink(`${role} link ${this.links.length}`, this.#options.packetSize ?? 512, this.#random);
+    const link = new FakeLink(
+      `${role} link ${this.links.length}`,
+      this.#options.packetSize ?? DEFAULT_PACKET_BYTES,
+      this.#random,
+    );
+    link.onSend = (bytes) => this.#count(bytes);
     link.server = this.#options.serve(link, role);
     this.links.push(link);
     return link;
+  }
+
+  /** Pulls the cable after that many bytes to the host. */
+  cutAfter(bytes: number): void {
+    this.#cutAfter = bytes;
+  }
+
+  #count(bytes: Uint8Array): Uint8Array {
+    const room = Math.max(0, this.#cutAfter - this.bytesSent);
+    this.bytesSent += bytes.length;
+    if (bytes.length > room) {
+      setImmediate(() => this.disconnect());
+    }
+    // Packets come whole or not at all.
+    const { packetSize = DEFAULT_PACKET_BYTES } = this.#options;
+    return bytes.length <= room ? bytes : bytes.subarray(0, room - (room % packetSize));
   }
 
   disconnect(): void {

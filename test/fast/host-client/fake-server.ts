@@ -1,17 +1,18 @@
 import {
   BINARY_HANDSHAKE,
-  ChannelMask,
   type ContextDescription,
   codeHigh,
   codeLow,
   contextToXml,
   decodeFrameHeader,
   decodeU64,
+  EXPLAIN_OP,
   encodeFrameHeader,
   type FrameHeader,
   type Operation,
   operationOf,
   parseScanFormat,
+  STREAM_OPTIONS_OP,
 } from '@iio-bridge/protocol';
 import type { LinkRole } from '../../../host-client/src/core/link.js';
 import { type FakeLink, FakeTransport, type FakeTransportOptions, type LinkServer } from './fake-bus.js';
@@ -70,6 +71,10 @@ export interface FakeServerOptions extends Omit<FakeTransportOptions, 'serve'> {
   readonly blockFailures?: ReadonlyMap<number, number>;
   /** Blocks that go out before the answer to ENABLE. */
   readonly blocksBeforeEnabled?: number;
+  /** Sends a block in another form than libiio's. */
+  readonly answerBlock?: ((link: FakeLink, clientId: number, samples: Uint8Array) => void) | undefined;
+  /** What EXPLAIN answers. */
+  readonly explanation?: string;
   /** Bytes of the n-th block, if not what was asked for. */
   readonly blockBytes?: (block: number, asked: number) => number;
 }
@@ -87,7 +92,10 @@ export class FakeServer {
   readonly transport: FakeTransport;
   /** Operations in the order of arrival, with the role of their link. */
   readonly log: string[] = [];
+  streamOptions: unknown;
   readonly written = new Map<string, string>();
+  /** Payloads of blocks for an output. */
+  readonly blocksReceived: Uint8Array[] = [];
   readonly options: FakeServerOptions;
   /** Most transfers of blocks that were outstanding at a time. */
   mostQueued = 0;
@@ -116,6 +124,7 @@ export class FakeServer {
 
   #serve(link: FakeLink, role: LinkRole): LinkServer {
     let binary = false;
+    let extension: number | undefined;
     let pending: { header: FrameHeader; operation: Operation; parts: Uint8Array[] } | undefined;
     return {
       onClosed: () => this.#endSession(role),
@@ -134,8 +143,31 @@ export class FakeServer {
           binary = true;
           return;
         }
+        if (Buffer.compare(bytes, BINARY_HANDSHAKE) === 0) {
+          link.send(Buffer.from('0\r\n'));
+          return;
+        }
+        if (extension === STREAM_OPTIONS_OP) {
+          // The length, then the text.
+          if (bytes.length > 4) {
+            extension = undefined;
+            this.streamOptions = JSON.parse(Buffer.from(bytes).toString());
+            link.send(encodeFrameHeader({ clientId: 0, op: 0, dev: 0, code: 0 }));
+          }
+          return;
+        }
         if (pending === undefined) {
           const header = decodeFrameHeader(bytes, 0);
+          if (header.op === EXPLAIN_OP || header.op === STREAM_OPTIONS_OP) {
+            if (header.op === STREAM_OPTIONS_OP) {
+              extension = header.op;
+            } else {
+              const text = Buffer.from(this.options.explanation ?? '');
+              link.send(encodeFrameHeader({ clientId: 0, op: 0, dev: 0, code: text.length }));
+              sendChunks(link, text);
+            }
+            return;
+          }
           const operation = operationOf('G', header.op);
           if (operation === undefined || (bytes.length !== 8 && operation !== 'TRANSFER_BLOCK')) {
             throw new Error(`header expected, got ${Buffer.from(bytes).toString('hex')}`);
@@ -145,10 +177,14 @@ export class FakeServer {
           pending.parts.push(bytes);
         }
         const { header, operation, parts } = pending;
-        if (parts.length < partsOf(operation)) {
+        const output = this.#isOutput(header.dev) && ['TRANSFER_BLOCK', 'ENQUEUE_BLOCK_CYCLIC'].includes(operation);
+        if (parts.length < partsOf(operation) + (output ? 1 : 0)) {
           return;
         }
         pending = undefined;
+        if (output) {
+          this.blocksReceived.push(parts.at(-1) ?? new Uint8Array());
+        }
         const payload = parts.at(-1) ?? new Uint8Array();
         const request: FakeRequest = {
           link,
@@ -168,6 +204,11 @@ export class FakeServer {
         }
       },
     };
+  }
+
+  #isOutput(device: number): boolean {
+    const devices = (this.options.context ?? CONTEXT).devices;
+    return device === ADC && devices.some(({ buffers }) => buffers[0]?.direction === 'out');
   }
 
   #answer(request: FakeRequest): void {
@@ -199,7 +240,7 @@ export class FakeServer {
       case 'OPEN_BUFFER':
         this.#counter = 0n;
         this.#blocksSent = 0;
-        request.answer(payload.length, ChannelMask.fromBytes(4, payload).toBytes());
+        request.answer(payload.length, payload);
         break;
       case 'TRANSFER_BLOCK':
         this.#queue.push({ request, bytes: Number(decodeU64(payload, 0)) });
@@ -248,11 +289,16 @@ export class FakeServer {
   #sendBlock(request: FakeRequest, asked: number): void {
     const bytes = this.options.blockBytes?.(this.#blocksSent, asked) ?? asked;
     this.#blocksSent++;
-    const samples = new BigUint64Array(bytes / 8);
+    const samples = new BigUint64Array(Math.ceil(bytes / 8));
     for (let i = 0; i < samples.length; i++) {
       samples[i] = this.#counter++;
     }
-    request.answer(bytes, new Uint8Array(samples.buffer));
+    const { answerBlock } = this.options;
+    if (answerBlock === undefined) {
+      request.answer(bytes, new Uint8Array(samples.buffer));
+    } else {
+      answerBlock(request.link, request.header.clientId, new Uint8Array(samples.buffer));
+    }
   }
 }
 
@@ -261,16 +307,18 @@ function partsOf(operation: Operation): number {
   if (operation.startsWith('WRITE_')) {
     return 2;
   }
-  return ['OPEN_BUFFER', 'CREATE_BLOCK', 'TRANSFER_BLOCK'].includes(operation) ? 1 : 0;
+  return ['OPEN_BUFFER', 'CREATE_BLOCK', 'TRANSFER_BLOCK', 'ENQUEUE_BLOCK_CYCLIC'].includes(operation) ? 1 : 0;
 }
 
 function answeredAs(operation: Operation, header: FrameHeader): number {
-  const echoed = ['CREATE_BLOCK', 'FREE_BLOCK', 'TRANSFER_BLOCK', 'RETRY_DEQUEUE_BLOCK'].includes(operation);
+  const echoed = operation.endsWith('_BLOCK') || operation === 'ENQUEUE_BLOCK_CYCLIC';
   return echoed ? header.clientId : 0;
 }
 
 function detail(operation: Operation, header: FrameHeader): string {
-  return operation.endsWith('_BLOCK') ? ` ${codeHigh(header.code)} id ${header.clientId}` : '';
+  return operation.endsWith('_BLOCK') || operation === 'ENQUEUE_BLOCK_CYCLIC'
+    ? ` ${codeHigh(header.code)} id ${header.clientId}`
+    : '';
 }
 
 function sendChunks(link: FakeLink, bytes: Uint8Array): void {

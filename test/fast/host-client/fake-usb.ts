@@ -7,6 +7,7 @@ import type {
   UsbInterface,
   UsbTransfer,
 } from '../../../host-client/src/usb/usb-api.js';
+import type { FakeLink, FakeTransport } from './fake-bus.js';
 
 export function usbError(errno: number): UsbError {
   return Object.assign(new Error(`LIBUSB ${errno}`), { errno });
@@ -17,12 +18,19 @@ export interface FakeTransfer extends UsbTransfer {
   finish(errno: number | undefined, length: number): void;
 }
 
+/** What a step of a conversation may go wrong with. */
+export type Fault = 'disconnect' | 'stall' | 'overflow' | 'error' | 'short';
+
 export class FakeEndpoint implements UsbEndpoint {
   readonly descriptor: { bEndpointAddress: number; bmAttributes: number; wMaxPacketSize: number };
   /** In the order of submission; ended ones are removed. */
   readonly pending: FakeTransfer[] = [];
   made = 0;
   submitError: UsbError | undefined;
+  /** Called for each transfer that was submitted. */
+  onSubmit: (transfer: FakeTransfer) => void = () => {};
+  /** Called for each transfer that is to be cancelled; true if that is dealt with. */
+  onCancel: (transfer: FakeTransfer) => boolean = () => false;
 
   constructor(address: number) {
     this.descriptor = { bEndpointAddress: address, bmAttributes: 2, wMaxPacketSize: 512 };
@@ -47,9 +55,13 @@ export class FakeEndpoint implements UsbEndpoint {
           throw error;
         }
         pending.push(transfer);
+        this.onSubmit(transfer);
         return transfer;
       },
       cancel: () => {
+        if (this.onCancel(transfer)) {
+          return true;
+        }
         setImmediate(() => pending.includes(transfer) && transfer.finish(3, 0));
         return true;
       },
@@ -95,6 +107,8 @@ export class FakeUsbDevice implements UsbDevice {
   opened = 0;
   claimed = false;
   controlError: UsbError | undefined;
+  /** Carries a pipe's request out, and gives the error that it ends with. */
+  onPipeRequest: (bRequest: number, wValue: number) => Promise<UsbError | undefined> = async () => undefined;
   readonly #options: FakeUsbDeviceOptions;
 
   constructor(options: FakeUsbDeviceOptions = {}) {
@@ -168,11 +182,111 @@ export class FakeUsbDevice implements UsbDevice {
     if (bmRequestType === 0x41) {
       this.requests.push([bRequest, wValue, wIndex]);
     }
-    const error = this.controlError;
-    setImmediate(() => callback(error, error === undefined ? 0 : undefined));
+    const end = (error: UsbError | undefined) =>
+      setImmediate(() => callback(error, error === undefined ? 0 : undefined));
+    if (bmRequestType === 0x41 && this.controlError === undefined) {
+      void this.onPipeRequest(bRequest, wValue).then(end);
+    } else {
+      end(this.controlError);
+    }
   }
 }
 
 export function fakeUsb(...devices: readonly FakeUsbDevice[]): UsbApi {
   return { INIT_ERROR: 0, getDeviceList: () => [...devices] };
+}
+
+const STATUS = { error: 1, stall: 4, disconnect: 5, overflow: 6 } as const;
+const NO_DEVICE = -4;
+
+/**
+ * Puts a fake server's links behind a device's endpoints. Each transfer and each request to the interface is a step; the
+ * fault happens at one of them.
+ * @returns the steps so far
+ */
+export function serveUsb(
+  device: FakeUsbDevice,
+  transport: FakeTransport,
+  fault?: { readonly step: number; readonly kind: Fault },
+): { readonly count: number } {
+  const links: (FakeLink | undefined)[] = [];
+  const steps = { count: 0 };
+  let gone = false;
+  const faultNow = (): Fault | undefined => (steps.count++ === fault?.step ? fault.kind : undefined);
+  const disconnect = () => {
+    gone = true;
+    device.controlError = usbError(NO_DEVICE);
+    for (const endpoint of device.endpoints) {
+      endpoint.submitError = usbError(NO_DEVICE);
+    }
+    transport.disconnect();
+  };
+  device.onPipeRequest = async (bRequest, wValue) => {
+    const kind = faultNow();
+    if (kind === 'disconnect') {
+      disconnect();
+    }
+    if (kind === 'stall' || kind === 'overflow') {
+      return usbError(STATUS.stall);
+    }
+    if (kind !== undefined && kind !== 'short') {
+      return usbError(kind === 'disconnect' ? STATUS.disconnect : STATUS.error);
+    }
+    for (const [pipe, link] of links.entries()) {
+      if (bRequest === 0 || pipe === wValue) {
+        await link?.close();
+        links[pipe] = undefined;
+      }
+    }
+    if (bRequest === 1) {
+      await transport.openLink(wValue === 0 ? 'main' : 'buffer');
+      links[wValue] = transport.links.at(-1);
+    }
+    return undefined;
+  };
+  for (const [i, endpoint] of device.endpoints.entries()) {
+    const pipe = Math.floor(i / 2);
+    const cancels = new Map<FakeTransfer, () => void>();
+    endpoint.onCancel = (transfer) => {
+      const cancel = cancels.get(transfer);
+      cancel?.();
+      return cancel !== undefined;
+    };
+    const end = (transfer: FakeTransfer, errno: number | undefined, length: number) => {
+      if (!endpoint.pending.includes(transfer)) {
+        return;
+      }
+      const kind = faultNow();
+      if (kind === 'disconnect') {
+        disconnect();
+      }
+      if (kind === undefined || errno !== undefined) {
+        transfer.finish(errno, length);
+      } else if (kind === 'short') {
+        transfer.finish(undefined, Math.max(0, length - 1));
+      } else {
+        transfer.finish(STATUS[kind], 0);
+      }
+    };
+    endpoint.onSubmit = (transfer) => {
+      const { buffer } = transfer;
+      const link = links[pipe];
+      if (buffer === undefined || link === undefined || gone) {
+        return;
+      }
+      if (i % 2 === 1) {
+        link.write(buffer).then(
+          () => end(transfer, undefined, buffer.length),
+          () => end(transfer, STATUS.disconnect, 0),
+        );
+        return;
+      }
+      const read = link.read(buffer, {
+        onRead: (length, cancelled) => end(transfer, cancelled ? 3 : undefined, length),
+        onReadFailed: ({ code }) => end(transfer, code === 'EOVERFLOW' ? STATUS.overflow : STATUS.disconnect, 0),
+      });
+      cancels.set(transfer, () => read.cancel());
+    };
+  }
+  return steps;
 }

@@ -1,6 +1,14 @@
-import { type ChannelDescription, ChannelMask, parseScanFormat, sampleLayout } from '@iio-bridge/protocol';
+import {
+  type ChannelDescription,
+  ChannelMask,
+  parseScanFormat,
+  type SampleLayout,
+  sampleLayout,
+} from '@iio-bridge/protocol';
 import { describe, expect, it } from 'vitest';
 import { RxBlock } from '../../../host-client/src/core/rx-block.js';
+import type { Calibration } from '../../../host-client/src/core/samples.js';
+import type { CapturedBlock } from '../../../host-client/src/core/session.js';
 
 function channel(id: string, index: number, format: string): ChannelDescription {
   return {
@@ -15,7 +23,17 @@ function channel(id: string, index: number, format: string): ChannelDescription 
 function blockOf(formats: Readonly<Record<string, string>>, bytes: readonly number[]): RxBlock {
   const channels = Object.entries(formats).map(([id, format], index) => channel(id, index, format));
   const mask = ChannelMask.of(channels.length, channels.keys());
-  return new RxBlock(0, sampleLayout(channels, mask), Uint8Array.from(bytes), () => {});
+  return blockIn(sampleLayout(channels, mask), Uint8Array.from(bytes));
+}
+
+function blockIn(
+  layout: SampleLayout,
+  bytes: Uint8Array<ArrayBuffer>,
+  calibrations?: ReadonlyMap<number, Calibration>,
+  onRelease: () => void = () => {},
+): RxBlock {
+  const owner = { layout, calibrations, released: (captured: CapturedBlock) => captured.recycle() };
+  return new RxBlock(owner, 0, 0, { bytes, record: undefined, recycle: onRelease });
 }
 
 describe('a block', () => {
@@ -67,11 +85,25 @@ describe('a block', () => {
     let released = 0;
     const channels = [channel('a', 0, 'le:s8/8>>0')];
     const layout = sampleLayout(channels, ChannelMask.of(1, [0]));
-    const block = new RxBlock(0, layout, new Uint8Array(4), () => released++);
+    const block = blockIn(layout, new Uint8Array(4), undefined, () => released++);
     block[Symbol.dispose]();
     block.release();
     expect(released).toBe(1);
     expect(() => block.interleaved()).toThrow(/after release/);
+  });
+
+  it('gives physical values with the scale and offset of the stream, into memory of the caller', () => {
+    const channels = [channel('a', 0, 'le:s16/16>>0'), channel('b', 1, 'be:s12/16>>4')];
+    const layout = sampleLayout(channels, ChannelMask.of(2, [0, 1]));
+    const calibrations = new Map([[0, { scale: 0.5, offset: 10 }]]);
+    const block = blockIn(layout, Uint8Array.of(2, 0, 0xff, 0xf0, 0xfe, 0xff, 0, 0x20), calibrations);
+    const target = new Float32Array(8);
+    const values = block.scaled('a', target);
+    expect(values).toEqual(Float32Array.of(6, 4));
+    expect(values.buffer).toBe(target.buffer);
+    expect(block.scaled('b')).toEqual(Float32Array.of(-1, 2));
+    expect(() => block.scaled('a', new Float32Array(1))).toThrow(/do not fit/);
+    expect(() => blockOf({ a: 'le:s8/8>>0' }, [0]).scaled('a')).toThrow(/scaled: true/);
   });
 
   it('names the channels that it carries when asked for another', () => {

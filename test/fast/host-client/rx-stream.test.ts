@@ -14,7 +14,7 @@ afterEach(async () => {
 
 async function connect(options: FakeServerOptions = {}, contextOptions: ContextOptions = {}) {
   const server = new FakeServer(options);
-  const context = await Context.connect(server.transport, { timeoutMs: 500, ...contextOptions });
+  const context = await Context.connect(server.transport, { timeoutMs: 5000, ...contextOptions });
   open.push(context);
   return { server, context };
 }
@@ -89,7 +89,7 @@ describe('a stream', () => {
     { packetSize: 1024, samplesPerBlock: 4097, what: 'an odd size at SuperSpeed' },
     { packetSize: 64, samplesPerBlock: 1000, what: 'full speed' },
     { packetSize: 1024, samplesPerBlock: 200_000, what: 'two chunks' },
-  ])('delivers every sample once: $what', async ({ packetSize, samplesPerBlock }) => {
+  ])('delivers every sample once: $what', { timeout: 60_000 }, async ({ packetSize, samplesPerBlock }) => {
     for (let seed = 1; seed <= (samplesPerBlock > 10_000 ? 2 : 8); seed++) {
       const { server, context, stream } = await startStream(
         { packetSize, seed, blocksBeforeEnabled: seed % 5 },

@@ -1,6 +1,8 @@
 import { IioError } from '@iio-bridge/protocol';
 import { describe, expect, it } from 'vitest';
 import type { Link } from '../../../host-client/src/core/link.js';
+import { readOnce } from '../../../host-client/src/core/read-once.js';
+import { parseScanOptions, scan } from '../../../host-client/src/scan.js';
 import { findUsbContexts, parseUsbUri } from '../../../host-client/src/usb/usb-discovery.js';
 import { UsbTransport } from '../../../host-client/src/usb/usb-transport.js';
 import { type FakeEndpoint, FakeUsbDevice, fakeUsb, usbError } from './fake-usb.js';
@@ -82,6 +84,36 @@ describe('finding contexts', () => {
     });
   });
 
+  it('leaves a device alone that a context of this program has open', async () => {
+    const device = new FakeUsbDevice();
+    const usb = fakeUsb(device);
+    const transport = await UsbTransport.open('usb:', usb);
+    expect((await findUsbContexts(usb, { kind: 'any' })).contexts).toHaveLength(1);
+    expect(await code(UsbTransport.open('usb:', usb))).toBe('EBUSY');
+    expect([device.opened, device.claimed]).toEqual([1, true]);
+    await transport.close();
+    expect([device.opened, device.claimed]).toEqual([0, false]);
+  });
+
+  it('looks only at what the filter lets through', async () => {
+    const device = new FakeUsbDevice({ openError: usbError(-3) });
+    const filtered = await scan({ usb: { vendorId: 0x1234 }, ip: false }, fakeUsb(device));
+    expect(filtered).toEqual([]);
+    expect((await findUsbContexts(fakeUsb(device), { kind: 'any' }, { vendorId: 0x1234 })).unreadable).toEqual([]);
+    const [found] = await scan(
+      { usb: { vendorId: 0x0456, productId: 0xb673 }, ip: false },
+      fakeUsb(new FakeUsbDevice()),
+    );
+    expect(found).toMatchObject({ kind: 'usb', uri: 'usb:1.4.1', serial: '007' });
+  });
+
+  it('takes the places to look at from the words of iio_info -S', () => {
+    expect(parseScanOptions('')).toEqual({});
+    expect(parseScanOptions('usb=0x0456:b673,ip')).toEqual({ usb: { vendorId: 0x0456, productId: 0xb673 }, ip: true });
+    expect(parseScanOptions('usb=456:*')).toEqual({ usb: { vendorId: 0x0456 }, ip: false });
+    expect(() => parseScanOptions('serial')).toThrow(expect.objectContaining({ code: 'BAD_URI' }));
+  });
+
   it('reports an interface that another program uses, and closes the device', async () => {
     const device = new FakeUsbDevice({ claimError: usbError(-6) });
     expect(await code(UsbTransport.open('usb:', fakeUsb(device)))).toBe('EBUSY');
@@ -139,7 +171,7 @@ describe('transfers', () => {
   it('go in parallel, straight into the caller’s memory, and their objects are reused', async () => {
     const { link, input } = await openLink(new FakeUsbDevice());
     const memory = new Uint8Array(2048);
-    const reads = [link.read(memory.subarray(0, 512)), link.read(memory.subarray(512))];
+    const reads = [readOnce(link, memory.subarray(0, 512)), readOnce(link, memory.subarray(512))];
     expect(input.pending).toHaveLength(2);
     input.pending[0]?.buffer?.set([1, 2, 3]);
     finish(input, undefined, 3);
@@ -150,13 +182,13 @@ describe('transfers', () => {
       { length: 1536, cancelled: false },
     ]);
     expect([memory[2], memory[512], memory[2047]]).toEqual([3, 9, 9]);
-    link.read(memory);
+    readOnce(link, memory);
     expect(input.made).toBe(2);
   });
 
   it('that are cancelled keep what they had', async () => {
     const { link, input } = await openLink(new FakeUsbDevice());
-    const read = link.read(new Uint8Array(1024));
+    const read = readOnce(link, new Uint8Array(1024));
     finish(input, 3, 512);
     expect(await read.done).toEqual({ length: 512, cancelled: true });
     read.cancel();
@@ -171,7 +203,7 @@ describe('transfers', () => {
   ])('that end with status %i are told apart (control: %s): %s', async (status, controlError, expected) => {
     const device = new FakeUsbDevice();
     const { link, input } = await openLink(device);
-    const read = link.read(new Uint8Array(512));
+    const read = readOnce(link, new Uint8Array(512));
     device.controlError = controlError;
     finish(input, status, 0);
     expect(await code(read.done)).toBe(expected);
@@ -180,16 +212,16 @@ describe('transfers', () => {
   it('that cannot be submitted throw, and the endpoint works on afterwards', async () => {
     const { link, input } = await openLink(new FakeUsbDevice());
     input.submitError = usbError(-11);
-    expect(() => link.read(new Uint8Array(512))).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+    expect(await code(readOnce(link, new Uint8Array(512)).done)).toBe('ENOMEM');
     input.submitError = undefined;
-    const read = link.read(new Uint8Array(512));
+    const read = readOnce(link, new Uint8Array(512));
     finish(input, undefined, 8);
     expect(await read.done).toEqual({ length: 8, cancelled: false });
   });
 
   it('to the device are queued as given, and wait for memory that reads hold', async () => {
     const { link, input, output } = await openLink(new FakeUsbDevice());
-    link.read(new Uint8Array(512));
+    readOnce(link, new Uint8Array(512));
     output.submitError = usbError(-11);
     const written = link.write(Uint8Array.of(1), Uint8Array.of(2, 3));
     expect(output.pending).toHaveLength(0);
@@ -214,12 +246,12 @@ describe('transfers', () => {
   it('are all taken back before the pipe and the device are closed', async () => {
     const device = new FakeUsbDevice();
     const { transport, link } = await openLink(device);
-    const reads = [link.read(new Uint8Array(512)), link.read(new Uint8Array(512))];
+    const reads = [readOnce(link, new Uint8Array(512)), readOnce(link, new Uint8Array(512))];
     const write = code(link.write(Uint8Array.of(1)));
     await transport.close();
     expect(await Promise.all(reads.map(({ done }) => done))).toEqual(Array(2).fill({ length: 0, cancelled: true }));
     expect(await write).toBe('ECANCELED');
     expect(device.opened).toBe(0);
-    expect(() => link.read(new Uint8Array(512))).toThrow(/closed/);
+    expect(await code(readOnce(link, new Uint8Array(512)).done)).toBe('ECANCELED');
   });
 });

@@ -2,7 +2,7 @@ import { contextFromXml, contextToXml, IioError } from '@iio-bridge/protocol';
 import { describe, expect, it } from 'vitest';
 import { discoverContext } from '../../../src/iio/discovery.js';
 import { MemorySysfs } from '../../../src/iio/sysfs-tree.js';
-import { AD9361, discover, discoverDevice, HOST, onlyDevice, summarise } from './fixtures.js';
+import { AD9361, discover, discoverDevice, HOST, M2K, onlyDevice, summarise } from './fixtures.js';
 
 function names(attributes: readonly { readonly name: string }[]): string[] {
   return attributes.map(({ name }) => name);
@@ -64,7 +64,7 @@ describe('a transceiver', () => {
       {
         index: 0,
         direction: 'in',
-        attributes: [{ name: 'data_available' }, { name: 'length_align_bytes' }],
+        attributes: [{ name: 'data_available' }, { name: 'direction' }, { name: 'length_align_bytes' }],
         channels: [0, 1],
       },
     ]);
@@ -82,7 +82,11 @@ describe('a transceiver', () => {
   });
 
   it('gives hwmon chips as devices without buffers', () => {
-    expect(hwmon?.channels.map(summarise)).toEqual(['in fan1: input', 'in pwm1: enable pwm1', 'in temp1: crit input']);
+    expect(hwmon?.channels.map(summarise)).toEqual([
+      'in fan1: input',
+      'in pwm1: enable pwm1',
+      'in temp1: crit input label',
+    ]);
     expect(hwmon?.channels[2]?.label).toBe('core');
     expect(names(hwmon?.attributes ?? [])).toEqual(['update_interval']);
     expect(discover(AD9361, { hwmon: false }).description.devices).toHaveLength(3);
@@ -99,7 +103,7 @@ describe('a transceiver', () => {
     expect(context.attributePath({ kind: 'debug', device, attribute: 1 })).toBe(
       '/sys/kernel/debug/iio/iio:device0/direct_reg_access',
     );
-    expect(context.attributePath({ kind: 'buffer', device: 2, sub: 0, attribute: 1 })).toBe(
+    expect(context.attributePath({ kind: 'buffer', device: 2, sub: 0, attribute: 2 })).toBe(
       `${sysfs}/iio:device10/buffer/length_align_bytes`,
     );
     expect(context.attributePath({ kind: 'channel', device: 0, sub: 1, attribute: 1 })).toBe(
@@ -164,6 +168,64 @@ describe('a transceiver', () => {
       .join('\n');
     expect(reversed).not.toBe(AD9361.trim());
     expect(contextToXml(discover(reversed).description)).toBe(contextToXml(context.description));
+  });
+});
+
+describe('an instrument with analogue and digital pins', () => {
+  const { description, warnings } = discover(M2K);
+  const device = (name: string) => description.devices.find((candidate) => candidate.name === name);
+  const channels = (name: string) => device(name)?.channels.map(summarise);
+
+  it('has a device for each of its functions', () => {
+    expect(description.devices.map(({ id, name }) => `${id} ${name}`)).toEqual([
+      'iio:device1 m2k-adc',
+      'iio:device10 m2k-logic-analyzer-tx',
+      'iio:device2 m2k-adc-trigger',
+      'iio:device3 m2k-fabric',
+      'iio:device4 m2k-logic-analyzer-rx',
+    ]);
+    expect(warnings).toEqual([]);
+  });
+
+  it('shares rates among the channels of a converter', () => {
+    expect(channels('m2k-adc')).toEqual([
+      'in voltage0: calibbias oversampling_ratio sampling_frequency sampling_frequency_available',
+      'in voltage1: calibbias oversampling_ratio sampling_frequency sampling_frequency_available',
+    ]);
+  });
+
+  it('has a device named after a trigger that is none, with channels and no buffer', () => {
+    expect(channels('m2k-adc-trigger')).toEqual([
+      'in voltage0: logic_mode mode trigger trigger_hysteresis trigger_level',
+      // As libiio has it: what all attributes of a channel begin with is its extended name.
+      'in voltage6 "logic": mode mode_available',
+    ]);
+    expect(names(device('m2k-adc-trigger')?.attributes ?? [])).toEqual(['trigger_delay']);
+    expect(device('m2k-adc-trigger')?.buffers).toEqual([]);
+  });
+
+  it('has a supply by its extended name beside channels without one', () => {
+    expect(channels('m2k-fabric')).toEqual([
+      'in voltage0: gain gain_available',
+      'in voltage1: gain',
+      'out voltage0: powerdown powerdown_available',
+      'out voltage2 "user_supply": powerdown powerdown_available raw',
+    ]);
+  });
+
+  it('has digital pins of which one stands for all in the samples', () => {
+    expect(channels('m2k-logic-analyzer-tx')).toEqual([
+      'out voltage0: direction outputmode outputmode_available raw',
+      'out voltage15: direction outputmode outputmode_available raw',
+    ]);
+    expect(device('m2k-logic-analyzer-tx')?.buffers).toEqual([
+      { index: 0, direction: 'out', attributes: [{ name: 'direction' }], channels: [0] },
+    ]);
+    expect(device('m2k-logic-analyzer-rx')?.buffers.map(({ direction }) => direction)).toEqual(['in']);
+  });
+
+  it('survives the XML', () => {
+    expect(contextFromXml(contextToXml(description))).toEqual(description);
   });
 });
 
@@ -349,7 +411,7 @@ describe('file names', () => {
     },
   );
 
-  it('reads labels instead of listing them', () => {
+  it('reads labels, and lists them as attributes for clients that do not know of labels', () => {
     const device = discoverDevice(`
       in_voltage0_raw
       in_voltage0_label = supply 3.3 V
@@ -363,7 +425,11 @@ describe('file names', () => {
       ['voltage0', 'supply 3.3 V'],
       ['voltage1', undefined],
     ]);
-    expect(device.channels.flatMap(({ attributes }) => names(attributes))).toEqual(['raw', 'raw', 'raw']);
+    expect(device.channels.map(({ attributes }) => names(attributes))).toEqual([
+      ['label', 'raw'],
+      ['label', 'raw'],
+      ['label', 'raw'],
+    ]);
   });
 });
 
@@ -459,13 +525,18 @@ describe('buffers', () => {
   it('are the legacy pair and bufferN, each with its own scan elements', () => {
     expect(device?.channels.map(({ id }) => id)).toEqual(['voltage0', 'timestamp', 'voltage3']);
     expect(device?.buffers).toEqual([
-      { index: 0, direction: 'in', attributes: [{ name: 'data_available' }], channels: [0] },
-      { index: 2, direction: 'out', attributes: [{ name: 'hwfifo_watermark' }], channels: [1, 2] },
+      { index: 0, direction: 'in', attributes: [{ name: 'data_available' }, { name: 'direction' }], channels: [0] },
+      {
+        index: 2,
+        direction: 'out',
+        attributes: [{ name: 'direction' }, { name: 'hwfifo_watermark' }],
+        channels: [1, 2],
+      },
       { index: 10, direction: 'out', attributes: [], channels: [] },
     ]);
     const [, second] = context.devices[0]?.buffers ?? [];
     expect(second?.scanElements.get(1)?.enable).toBe('/sys/bus/iio/devices/iio:device0/buffer2/in_timestamp_en');
-    expect(context.attributePath({ kind: 'buffer', device: 0, sub: 2, attribute: 0 })).toBe(
+    expect(context.attributePath({ kind: 'buffer', device: 0, sub: 2, attribute: 1 })).toBe(
       '/sys/bus/iio/devices/iio:device0/buffer2/hwfifo_watermark',
     );
   });

@@ -130,3 +130,76 @@ pwm1 = 128
 pwm1_enable = 1
 update_interval = 1000
 `;
+
+/** The converters, triggers and digital pins of an ADALM2000. */
+export const M2K = `
+[/sys/bus/iio/devices/iio:device1]
+name = m2k-adc
+in_voltage0_calibbias = 2048
+in_voltage1_calibbias = 2048
+in_voltage_oversampling_ratio = 1
+in_voltage_sampling_frequency = 100000000
+in_voltage_sampling_frequency_available = 1000 10000 100000000
+[/sys/bus/iio/devices/iio:device1/buffer]
+data_available = 0
+enable = 0
+length = 0
+length_align_bytes = 8
+watermark = 0
+[/sys/bus/iio/devices/iio:device1/scan_elements]
+in_voltage0_en = 0
+in_voltage0_index = 0
+in_voltage0_type = le:s12/16>>0
+in_voltage1_en = 0
+in_voltage1_index = 1
+in_voltage1_type = le:s12/16>>0
+[/sys/bus/iio/devices/iio:device2]
+name = m2k-adc-trigger
+in_voltage0_logic_mode = a
+in_voltage0_mode = always
+in_voltage0_trigger = edge-rising
+in_voltage0_trigger_hysteresis = 0
+in_voltage0_trigger_level = 0
+in_voltage6_logic_mode = a
+in_voltage6_logic_mode_available = a b a_AND_b
+trigger_delay = 0
+[/sys/bus/iio/devices/iio:device3]
+name = m2k-fabric
+in_voltage0_gain = high
+in_voltage0_gain_available = low high
+in_voltage1_gain = high
+out_voltage0_powerdown = 1
+out_voltage2_user_supply_powerdown = 1
+out_voltage2_user_supply_raw = 0
+out_voltage_powerdown_available = 0 1
+calibration_mode = none
+[/sys/bus/iio/devices/iio:device10]
+name = m2k-logic-analyzer-tx
+out_voltage0_direction = in
+out_voltage0_outputmode = push-pull
+out_voltage0_raw = 0
+out_voltage15_direction = in
+out_voltage15_outputmode = push-pull
+out_voltage15_raw = 0
+out_voltage_outputmode_available = push-pull open-drain
+sampling_frequency = 100000000
+[/sys/bus/iio/devices/iio:device10/buffer]
+direction = out
+enable = 0
+length = 0
+watermark = 0
+[/sys/bus/iio/devices/iio:device10/scan_elements]
+out_voltage0_en = 0
+out_voltage0_index = 0
+out_voltage0_type = le:u16/16>>0
+[/sys/bus/iio/devices/iio:device4]
+name = m2k-logic-analyzer-rx
+sampling_frequency = 100000000
+[/sys/bus/iio/devices/iio:device4/buffer]
+enable = 0
+length = 0
+[/sys/bus/iio/devices/iio:device4/scan_elements]
+in_voltage0_en = 0
+in_voltage0_index = 0
+in_voltage0_type = le:u16/16>>0
+`;

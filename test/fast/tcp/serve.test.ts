@@ -11,9 +11,15 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 const MAIN = fileURLToPath(new URL('../../../dist/src/bridge/main.js', import.meta.url));
 const CONTEXT = fileURLToPath(new URL('../../fixtures/emulated/converters.xml', import.meta.url));
 
+interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
 interface LogRecord {
   readonly msg: string;
-  readonly tcp?: readonly { readonly host: string; readonly port: number }[];
+  readonly tcp?: readonly Endpoint[];
+  readonly metrics?: Endpoint;
   readonly emulate?: string;
 }
 
@@ -93,9 +99,29 @@ describe('iio-bridge serve --no-usb', () => {
     expect((await bridge.ended()).code).toBe(0);
   });
 
+  it('serves the figures of its buffers for Prometheus', { timeout: 20_000 }, async () => {
+    const bridge = serve('--no-usb', '--tcp', '0', '--metrics', '0', '--emulate', CONTEXT);
+    const { metrics } = await bridge.record('ready');
+    const url = `http://${metrics?.host}:${metrics?.port}`;
+    const text = await (await fetch(`${url}/metrics`)).text();
+    expect(text).toMatch(/^iio_bridge_info\{version="[\d.]+"\} 1$/m);
+    const adc = 'device="emu-adc",buffer="0",direction="in"';
+    expect(text).toContain(`iio_bridge_buffer_path{${adc},mode="idle",fallbacks=""} 1`);
+    expect(text).toContain(`iio_bridge_buffer_lost_samples{${adc}} 0`);
+    expect(text).not.toContain(`iio_bridge_buffer_underruns{${adc}}`);
+    expect((await fetch(`${url}/`)).status).toBe(404);
+    bridge.child.kill('SIGTERM');
+    expect((await bridge.ended()).code).toBe(0);
+  });
+
   it.each([
     ['no endpoint', ['--no-usb', '--emulate', CONTEXT], 'add --tcp'],
     ['an endpoint that is none', ['--no-usb', '--tcp', 'here', '--emulate', CONTEXT], '"here" is not [HOST:]PORT'],
+    [
+      'a port for figures that is taken',
+      ['--no-usb', '--tcp', '0', '--metrics', '1.2.3.4:5', '--emulate', CONTEXT],
+      'EADDRNOTAVAIL',
+    ],
     ['no document', ['--no-usb', '--tcp', '0', '--emulate', '/nowhere.xml'], '/nowhere.xml: ENOENT'],
     ['a document that is none', ['--no-usb', '--tcp', '0', '--emulate', MAIN], 'iio-bridge: '],
     ['no configuration', ['--config-file', '/nowhere.json'], '/nowhere.json: ENOENT'],

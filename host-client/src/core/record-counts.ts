@@ -1,0 +1,29 @@
+/** The numbers of a block record that are summed up; without the objects of `decodeBlockRecord`. */
+export interface RecordCounts {
+  lostSets: number;
+  gapNs: number;
+  exact: boolean;
+}
+
+const TWO_TO_32 = 2 ** 32;
+const LOST_SETS_AT = 16;
+const GAP_NS_AT = 24;
+const FLAGS_AT = 36;
+
+/** Offsets: `encodeBlockRecord`. */
+export function readCounts(record: Uint8Array<ArrayBuffer>): RecordCounts {
+  return {
+    lostSets: readU64(record, LOST_SETS_AT),
+    gapNs: readU64(record, GAP_NS_AT),
+    exact: ((record[FLAGS_AT] ?? 0) & 1) !== 0,
+  };
+}
+
+function readU64(bytes: Uint8Array<ArrayBuffer>, at: number): number {
+  return readU32(bytes, at) + readU32(bytes, at + 4) * TWO_TO_32;
+}
+
+function readU32(bytes: Uint8Array<ArrayBuffer>, at: number): number {
+  const high = bytes[at + 3] ?? 0;
+  return (((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16)) + high * 2 ** 24) >>> 0;
+}
