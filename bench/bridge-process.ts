@@ -44,7 +44,7 @@ export class BridgeProcess implements AsyncDisposable {
    * @throws IioError `BRIDGE` with the end of its log if it does not come up.
    */
   static async start(...options: readonly string[]): Promise<BridgeProcess> {
-    const program = join(checkoutRoot(), 'dist/src/bridge/main.js');
+    const program = join(checkoutRoot(), 'dist/bundle/iio-bridge.js');
     const child = spawn(process.execPath, [program, 'serve', ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
     const bridge = new BridgeProcess(child);
     try {

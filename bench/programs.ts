@@ -24,7 +24,7 @@ export function baselineCommand(program: BaselineProgram, options: ProgramOption
 
 /** The command line of the program around our client, which has the options of the C programs. */
 export function typescriptCommand(options: ProgramOptions, nodeOptions: readonly string[] = []): string[] {
-  const program = join(checkoutRoot(), 'dist/bench/stream-client.js');
+  const program = join(checkoutRoot(), 'dist/bundle/bench-client.js');
   return [process.execPath, ...nodeOptions, program, ...programArguments(options)];
 }
 

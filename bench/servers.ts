@@ -37,7 +37,7 @@ export class BridgeServer implements Server {
   static async start(machine: Machine, ...options: readonly string[]): Promise<BridgeServer> {
     const timeoutMs = READY_MS * machine.slowness;
     await machine.output(`while ${SEEN_BY_HOST}; do sleep 0.01; done`, { timeoutMs });
-    const program = join(checkoutRoot(), 'dist/src/bridge/main.js');
+    const program = join(checkoutRoot(), 'dist/bundle/iio-bridge.js');
     const bridge = new BridgeServer(await machine.spawn([process.execPath, program, 'serve', ...options]));
     try {
       await bridge.#process.waitForLine(/"msg":"ready"/, { timeoutMs });

@@ -31,7 +31,7 @@ function positiveSeconds(text: string): number {
 /** Runs the guest program and shows what it reports as it comes. */
 async function runGuest(machine: Machine, options: Options, screen: Screen | undefined): Promise<Measurement> {
   const request: GuestRequest = { mode: options.mode, seconds: options.seconds };
-  const program = join(checkoutRoot(), 'dist/demo/guest.js');
+  const program = join(checkoutRoot(), 'dist/bundle/demo-guest.js');
   await using guest = await machine.spawn([process.execPath, program, JSON.stringify(request)]);
   let killing: Promise<void> | undefined;
   const timer = setTimeout(

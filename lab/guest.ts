@@ -61,7 +61,7 @@ function quote(value: string): string {
 /** The kernel's command line from the common part on, with the hand-over to `guest/init.sh`. */
 export function guestKernelArgs(kind: MachineKind, channel: string, extra: readonly string[]): readonly string[] {
   const root = checkoutRoot();
-  const agent = join(root, 'dist/lab/agent.js');
+  const agent = join(root, 'dist/bundle/lab-agent.js');
   if (!existsSync(agent)) {
     throw new IioError('NOT_BUILT', `${agent} does not exist: run npm run build`);
   }

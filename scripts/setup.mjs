@@ -193,6 +193,11 @@ function compile() {
   run('Compiling', process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-b']);
 }
 
+async function bundlePrograms() {
+  const { bundle } = await import('./bundle.mjs');
+  await bundle(ROOT);
+}
+
 async function buildLab(machines) {
   if (machines.length === 0) {
     return;
@@ -215,6 +220,7 @@ async function main() {
   installNpmPackages();
   buildAddon();
   compile();
+  await bundlePrograms();
   await buildLab(machines);
   if (didSomething) {
     progress('ready');

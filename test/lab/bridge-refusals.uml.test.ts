@@ -179,9 +179,7 @@ describe('control requests', () => {
     const { machine } = lab;
     const bridge = await Bridge.start(machine);
     const send = async (request: number, value: number) =>
-      (
-        await machine.output(nodeProgram('dist/lab/programs/usb-control.js', 'IIO', String(request), String(value)))
-      ).trim();
+      (await machine.output(nodeProgram('dist/bundle/usb-control.js', 'IIO', String(request), String(value)))).trim();
     const [RESET_PIPES, OPEN_PIPE, CLOSE_PIPE] = [0, 1, 2];
     expect(await send(OPEN_PIPE, 3)).toBe('EPIPE');
     expect(await send(OPEN_PIPE, 0xffff)).toBe('EPIPE');

@@ -32,11 +32,11 @@ export function nodeProgram(path: string, ...words: readonly string[]): string[]
 }
 
 export function bridgeProgram(...words: readonly string[]): string[] {
-  return nodeProgram('dist/src/bridge/main.js', ...words);
+  return nodeProgram('dist/bundle/iio-bridge.js', ...words);
 }
 
 export function clientProgram(...words: readonly string[]): string[] {
-  return nodeProgram('host-client/dist/cli/main.js', ...words);
+  return nodeProgram('dist/bundle/iio-client.js', ...words);
 }
 
 /** Sets the simulated ADCs to the counter signal, as fast as they are read. */
@@ -191,7 +191,7 @@ function streamEvents(output: string): StreamEvent[] {
 
 /** Starts the checking client, which ends with the test. */
 export async function startStream(machine: Machine, request: StreamRequest): Promise<GuestProcess> {
-  const child = await machine.spawn(nodeProgram('dist/lab/programs/stream-check.js', JSON.stringify(request)));
+  const child = await machine.spawn(nodeProgram('dist/bundle/stream-check.js', JSON.stringify(request)));
   onTestFinished(() => child[Symbol.asyncDispose]());
   return child;
 }
@@ -207,7 +207,7 @@ export type CheckedRequest = StreamRequest & { readonly bytes: number };
 /** Streams the request's bytes, and expects that every sample set has come as documented. */
 export async function expectStream(machine: Machine, request: CheckedRequest): Promise<StreamResult> {
   const { stdout, stderr, code } = await machine.run(
-    nodeProgram('dist/lab/programs/stream-check.js', JSON.stringify(request)),
+    nodeProgram('dist/bundle/stream-check.js', JSON.stringify(request)),
   );
   const result = streamEvents(stdout).at(-1);
   expect(result, `${stdout}${stderr}`).toMatchObject({ event: 'result', mismatches: 0, lost: 0 });

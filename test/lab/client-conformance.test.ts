@@ -20,7 +20,7 @@ const EXPECTATIONS = '/tmp/expectations.json';
 /** Runs the suite in the guest. @returns the failures, by case */
 async function run(machine: Machine, uri: string, expectations: Expectations): Promise<Record<string, string>> {
   await machine.writeFile(EXPECTATIONS, JSON.stringify(expectations));
-  const { stdout, stderr } = await machine.run(nodeProgram('dist/test/conformance/main.js', uri, EXPECTATIONS), {
+  const { stdout, stderr } = await machine.run(nodeProgram('dist/bundle/conformance.js', uri, EXPECTATIONS), {
     timeoutMs: 120_000 * machine.slowness,
   });
   const results: { name: string; error?: string }[] = stdout

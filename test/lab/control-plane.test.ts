@@ -11,7 +11,7 @@ const RUN = '/run/iio-bridge';
 const lab = useMachine({ modules: DEFAULT_MODULES });
 
 function program(name: string, ...words: string[]): string[] {
-  return [process.execPath, join(checkoutRoot(), 'dist/lab/programs', `${name}.js`), ...words];
+  return [process.execPath, join(checkoutRoot(), 'dist/bundle', `${name}.js`), ...words];
 }
 
 async function start(...words: string[]): Promise<GuestProcess> {

@@ -58,7 +58,7 @@ describe('the bus fails while a client streams', () => {
   test('reset', async () => {
     const bridge = await Bridge.start(lab.machine);
     await expectRecovery(bridge, async (client) => {
-      expect(await lab.machine.output(nodeProgram('dist/lab/programs/usb-control.js', 'IIO', 'reset'))).toBe('ok\n');
+      expect(await lab.machine.output(nodeProgram('dist/bundle/usb-control.js', 'IIO', 'reset'))).toBe('ok\n');
       await expectFailure(client, /DISCONNECTED|EPIPE|EIO|ETIMEDOUT/);
     });
     await bridge.expectCleanStop();
@@ -132,9 +132,7 @@ describe('a client cuts its streams off in every state of their blocks', () => {
     await expectRecovery(bridge, async (client) => {
       await client.kill('SIGKILL');
       for (const seed of [1, 2]) {
-        const output = await machine.output(
-          nodeProgram('dist/lab/programs/stream-abort.js', ADC, String(seed), String(60)),
-        );
+        const output = await machine.output(nodeProgram('dist/bundle/stream-abort.js', ADC, String(seed), String(60)));
         const report: RepeatReport = JSON.parse(output);
         expect(report, `seed ${seed}`).toEqual({ streams: 60, mismatches: 0, lost: 0 });
       }

@@ -46,7 +46,7 @@ export async function prepareDac(machine: Machine): Promise<void> {
 }
 
 function playProgram(request: PlayRequest): string[] {
-  return nodeProgram('dist/lab/programs/play-check.js', JSON.stringify(request));
+  return nodeProgram('dist/bundle/play-check.js', JSON.stringify(request));
 }
 
 /** Starts the host's side, which ends with the test. */

@@ -61,7 +61,7 @@ async function runBatch(client: GuestProcess, reports: AsyncIterator<string>, st
 async function expectFlat({ batch, batches }: Amount, ...options: readonly string[]): Promise<void> {
   const { machine } = lab;
   const bridge = await Bridge.start(machine, ...options);
-  const client = await machine.spawn(nodeProgram('dist/lab/programs/stream-repeat.js', ADC, String(SAMPLES)));
+  const client = await machine.spawn(nodeProgram('dist/bundle/stream-repeat.js', ADC, String(SAMPLES)));
   onTestFinished(() => client[Symbol.asyncDispose]());
   const reports = client.stdout[Symbol.asyncIterator]();
   const settled = async (files: number) => {

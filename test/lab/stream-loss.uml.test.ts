@@ -49,7 +49,7 @@ async function check(request: Partial<LossRequest>): Promise<LossResult> {
     pauseMs: 500,
     ...request,
   };
-  return JSON.parse(await lab.machine.output(nodeProgram('dist/lab/programs/loss-check.js', JSON.stringify(whole))));
+  return JSON.parse(await lab.machine.output(nodeProgram('dist/bundle/loss-check.js', JSON.stringify(whole))));
 }
 
 test('what a client that pauses has received and what was reported lost is what the converter has produced', async () => {

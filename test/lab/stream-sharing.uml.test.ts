@@ -23,7 +23,7 @@ async function client(request: Partial<LossRequest>): Promise<LossResult> {
     pauseMs: 0,
     ...request,
   };
-  return JSON.parse(await lab.machine.output(nodeProgram('dist/lab/programs/loss-check.js', JSON.stringify(whole))));
+  return JSON.parse(await lab.machine.output(nodeProgram('dist/bundle/loss-check.js', JSON.stringify(whole))));
 }
 
 test('two clients get the same blocks; the one that pauses loses some and is told, the other loses none by it', async () => {

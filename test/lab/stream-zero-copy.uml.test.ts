@@ -24,9 +24,7 @@ const lab = useMachine({
 
 async function costOf(bridge: Bridge, { bytes, blocks }: typeof SMALL): Promise<BlockCost> {
   const words = [bridge.pid, ADC, bytes, blocks].map(String);
-  const cost: BlockCost = JSON.parse(
-    await lab.machine.output(nodeProgram('dist/lab/programs/block-cost.js', ...words)),
-  );
+  const cost: BlockCost = JSON.parse(await lab.machine.output(nodeProgram('dist/bundle/block-cost.js', ...words)));
   expect(cost).toMatchObject({ mismatches: 0, lost: 0 });
   return cost;
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../../../dist/src/bridge/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../../dist/bundle/iio-bridge.js', import.meta.url));
 
 export interface ServedOptions {
   readonly context: string;

@@ -7,8 +7,8 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll } from 'vitest';
 
-const BRIDGE = fileURLToPath(new URL('../../../dist/src/bridge/main.js', import.meta.url));
-const CLIENT = fileURLToPath(new URL('../../../host-client/dist/cli/main.js', import.meta.url));
+const BRIDGE = fileURLToPath(new URL('../../../dist/bundle/iio-bridge.js', import.meta.url));
+const CLIENT = fileURLToPath(new URL('../../../dist/bundle/iio-client.js', import.meta.url));
 
 /** Test data; processes start slowly on a machine that is busy with other tests. */
 export const PROCESS_TIMEOUT_MS = 60_000;

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 
-const MAIN = fileURLToPath(new URL('../../../dist/src/bridge/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../../dist/bundle/iio-bridge.js', import.meta.url));
 const CONTEXT = fileURLToPath(new URL('../../fixtures/emulated/converters.xml', import.meta.url));
 
 interface Endpoint {
