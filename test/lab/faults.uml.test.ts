@@ -77,9 +77,9 @@ describe('the bus fails while a client streams', () => {
   test('the controller is unbound under us, and bound again', async () => {
     const bridge = await Bridge.start(lab.machine);
     await expectRecovery(bridge, async (client) => {
-      await lab.machine.output(`echo >${UDC}`);
+      await lab.machine.output(`for udc in ${UDC}; do echo >$udc; done`);
       await expectFailure(client, /DISCONNECTED/);
-      await lab.machine.output(`while ${SEEN_BY_HOST}; do sleep 0.01; done; echo dummy_udc.0 >${UDC} &&
+      await lab.machine.output(`while ${SEEN_BY_HOST}; do sleep 0.01; done; for udc in ${UDC}; do echo dummy_udc.0 >$udc; done &&
         until ${SEEN_BY_HOST}; do sleep 0.01; done`);
     });
     await bridge.expectCleanStop();

@@ -84,7 +84,7 @@ describe('a device without DMABUF', () => {
     const bridge = await Bridge.start(machine, '--mode', asked);
 
     const attr = async (...words: string[]) => (await machine.output(clientProgram('attr', ...words))).trim();
-    expect(await attr(DUMMY, 'raw', '-c', 'voltage0')).toBe(
+    expect(await attr('-c', DUMMY, 'voltage0', 'raw')).toBe(
       (await machine.output(`cat ${device}/in_voltage0_raw`)).trim(),
     );
 
