@@ -62,6 +62,7 @@ export class IioBuffer implements AsyncDisposable {
   readonly #directories: BufferDirectories;
   readonly #descriptor: FileDescriptor;
   readonly #scanElements: readonly ScanElementFile[];
+  #isEnabled = false;
 
   private constructor(
     options: IioBufferOptions,
@@ -133,12 +134,20 @@ export class IioBuffer implements AsyncDisposable {
     await this.#writeOptional('length', lengths.length);
     await this.#writeOptional('watermark', lengths.watermark);
     await writeValue(join(this.#directories.attributes, 'enable'), '1', ENABLE_HINTS);
+    this.#isEnabled = true;
   }
 
   /** Stops the buffer. Blocks in the hands of the hardware come back with an error on their fences. */
   async disable(): Promise<void> {
+    const enable = join(this.#directories.attributes, 'enable');
     try {
-      await writeValue(join(this.#directories.attributes, 'enable'), '0');
+      // Where another program has disabled it, the kernel keeps what was enqueued since, for good: a disable that changes
+      // nothing gives nothing back.
+      if (this.#isEnabled && (await readValue(enable)) === '0') {
+        await writeValue(enable, '1').catch(() => undefined);
+      }
+      this.#isEnabled = false;
+      await writeValue(enable, '0');
     } catch (error) {
       // A device that is gone has stopped.
       if (!GONE.has(errorCode(error) ?? '')) {

@@ -113,6 +113,7 @@ test('events of the converter reach the client that waits for them', async () =>
 test('two text clients, one over USB and one over TCP, share a buffer, each with its own channels', async () => {
   const { machine } = lab;
   const sets = { usb: 60_000, tcp: 20_000 };
+  const complaintsBefore = served.bridge.complaints.length;
   // The converter keeps its own pace, so that neither client falls behind.
   const directory = `$(dirname $(grep -lx ${ADC} /sys/bus/iio/devices/iio:device*/name))`;
   await machine.output(`cd ${directory} && echo 0 >free_running && echo 20000 >sampling_frequency`);
@@ -147,5 +148,5 @@ test('two text clients, one over USB and one over TCP, share a buffer, each with
     expect(breaks.length).toBeLessThanOrEqual(2);
     expect(voltage0[0]).toBe(0);
   }
-  expect(served.bridge.complaints).toEqual([]);
+  expect(served.bridge.complaints.slice(complaintsBefore)).toEqual([]);
 });
