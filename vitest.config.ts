@@ -49,8 +49,9 @@ function labProject(machine: MachineKind, order: number, exclude: readonly strin
       fileParallelism: false,
       maxWorkers: 1,
       sequence: { groupOrder: order },
-      testTimeout: 60_000 * timeFactor * patience(),
-      hookTimeout: 180_000 * timeFactor * patience(),
+      // For what hangs; a guest may be slow.
+      testTimeout: 300_000 * timeFactor * patience(),
+      hookTimeout: 300_000 * timeFactor * patience(),
       teardownTimeout: 30_000,
     },
   };

@@ -7,7 +7,7 @@ const GADGET = `${CONFIGFS}/usb_gadget/debian-iiod`;
 const FUNCTION = `${GADGET}/functions/ffs.debian-iiod`;
 const CONFIGURATION = `${GADGET}/configs/c.1`;
 const MOUNT = '/run/debian-iiod';
-const READY_MS = 10_000;
+const READY_MS = 60_000;
 
 export interface DebianIiodOptions {
   /** It listens there in any case. */

@@ -100,8 +100,8 @@ const SILENT_BEATS_AFTER_STALL = 2;
 const SHUTDOWN_MS = 3_000;
 const PANIC_GRACE_MS = 3_000;
 const RUN_TIMEOUT_MS = 120_000;
-const LINE_TIMEOUT_MS = 30_000;
-const LOG_TIMEOUT_MS = 30_000;
+const LINE_TIMEOUT_MS = 90_000;
+const LOG_TIMEOUT_MS = 90_000;
 /** A line by which the host tells where in the log it is. */
 const LOG_MARK = /lab: mark \d+$/;
 

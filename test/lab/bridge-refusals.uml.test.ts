@@ -14,7 +14,7 @@ import {
 } from './bridge.js';
 import { useMachine } from './support.js';
 
-const REFUSAL_MS = 15_000;
+const REFUSAL_MS = 60_000;
 const MIB = 1024 * 1024;
 const SMALL = { device: ADC, samplesPerBlock: 8192, bytes: MIB };
 

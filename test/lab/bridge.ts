@@ -50,7 +50,7 @@ export async function prepareConverters(machine: Machine): Promise<void> {
 
 const SEEN_BY_HOST = 'grep -qsx IIO /sys/bus/usb/devices/*/interface';
 /** For the host side to notice a gadget, or that it has gone. */
-const HOST_MS = 10_000;
+const HOST_MS = 60_000;
 
 /** `iio-bridge serve` in a guest, ready, and seen by the guest's host side. Ends with the test that started it. */
 export class Bridge {

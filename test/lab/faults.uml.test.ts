@@ -97,9 +97,7 @@ describe('the converter fails while a client streams', () => {
     await bridge.expectCleanStop();
   });
 
-  test('it stalls for longer than a time-out: what the client then asks for again comes, whole', {
-    timeout: 120_000,
-  }, async () => {
+  test('it stalls for longer than a time-out: what the client then asks for again comes, whole', async () => {
     const { machine } = lab;
     const bridge = await Bridge.start(machine);
     const stalled = expectStream(machine, { ...STREAM, bytes: 256 * MIB });
@@ -127,7 +125,7 @@ describe('a client cuts its streams off in every state of their blocks', () => {
   test.each([
     ['zero-copy', []],
     ['with a copy on the USB side', ['--mode', 'copy']],
-  ])('%s', { timeout: 120_000 }, async (_, options) => {
+  ])('%s', async (_, options) => {
     const { machine } = lab;
     const bridge = await Bridge.start(machine, ...options);
     await expectRecovery(bridge, async (client) => {
@@ -143,7 +141,7 @@ describe('a client cuts its streams off in every state of their blocks', () => {
   });
 });
 
-test('the bridge is killed at any moment of a stream: the next one streams', { timeout: 120_000 }, async () => {
+test('the bridge is killed at any moment of a stream: the next one streams', async () => {
   const { machine } = lab;
   for (const moment of [0, 7, 23, 41]) {
     const killed = await Bridge.start(machine);

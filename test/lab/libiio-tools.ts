@@ -66,7 +66,7 @@ export async function simStatistic(machine: Machine, converter: 'adc' | 'dac', n
   return Number(value);
 }
 
-const MOVING_MS = 20_000;
+const MOVING_MS = 90_000;
 
 /** Until a converter has moved that many more bytes. */
 export async function waitForBytes(machine: Machine, converter: 'adc' | 'dac', more: number): Promise<void> {

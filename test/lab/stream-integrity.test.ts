@@ -19,9 +19,7 @@ const SUBSET_BYTES = machineKind() === 'uml' ? 4 * MIB : MIB;
 const lab = useMachine({ modules: SG_MODULES, prepare: prepareConverters });
 
 describe('the counter signal arrives whole', () => {
-  test('in blocks of 64 KiB, 1 MiB, 4 MiB, and of a size that is no multiple of a packet', {
-    timeout: 240_000,
-  }, async () => {
+  test('in blocks of 64 KiB, 1 MiB, 4 MiB, and of a size that is no multiple of a packet', async () => {
     const bridge = await Bridge.start(lab.machine);
     for (const { blockBytes, ...amounts } of SIZES) {
       const bytes = machineKind() === 'uml' ? amounts.uml : amounts.qemu;

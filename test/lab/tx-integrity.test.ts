@@ -22,9 +22,7 @@ describe('the DAC gets the counter signal whole', () => {
     { blockBytes: 1_000_008, count: { uml: 24, qemu: 8 } },
   ];
 
-  test('in blocks of 64 KiB, 1 MiB, 4 MiB, and of a size that is no multiple of a packet', {
-    timeout: 240_000,
-  }, async () => {
+  test('in blocks of 64 KiB, 1 MiB, 4 MiB, and of a size that is no multiple of a packet', async () => {
     const bridge = await Bridge.start(lab.machine);
     for (const { blockBytes, count } of SIZES) {
       // Linux lets a host have 16 MiB of transfers in flight.
@@ -40,9 +38,7 @@ describe('the DAC gets the counter signal whole', () => {
     await bridge.expectCleanStop();
   });
 
-  test('in partial blocks, however the client cuts its transfers, while it reads attributes', {
-    timeout: 240_000,
-  }, async () => {
+  test('in partial blocks, however the client cuts its transfers, while it reads attributes', async () => {
     const bridge = await Bridge.start(lab.machine);
     const sizes = [256 * 1024, 8, 1000, 64 * 1024, 256 * 1024 - 152, 1024];
     for (const cut of ['libiio', 'request', 'one', 64 * 1024] as const) {
@@ -56,9 +52,7 @@ describe('the DAC gets the counter signal whole', () => {
   });
 });
 
-test('after a client was killed in the middle of a block, the next one plays at once', {
-  timeout: 240_000,
-}, async () => {
+test('after a client was killed in the middle of a block, the next one plays at once', async () => {
   const { machine } = lab;
   const bridge = await Bridge.start(machine);
   const fields = { blockBytes: 256 * 1024, blocks: 4, count: 6 };

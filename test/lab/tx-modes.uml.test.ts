@@ -20,13 +20,13 @@ async function expectBlocks(bridge: Bridge, path: object): Promise<void> {
   expect(bridge.complaints).toEqual([]);
 }
 
-test('an output copies on the USB side when it is asked to', { timeout: 240_000 }, async () => {
+test('an output copies on the USB side when it is asked to', async () => {
   const bridge = await Bridge.start(lab.machine, '--mode', 'copy');
   await expectBlocks(bridge, { mode: 'half-copy', source: 'usb-aio', sink: 'iio-dmabuf', fallbacks: [] });
   await bridge.expectCleanStop();
 });
 
-test('an output copies on a controller without scatter-gather, and says why', { timeout: 240_000 }, async () => {
+test('an output copies on a controller without scatter-gather, and says why', async () => {
   const { machine } = lab;
   await unloadModules(machine, ['dummy_hcd_sg']);
   onTestFinished(async () => {
@@ -44,9 +44,7 @@ test('an output copies on a controller without scatter-gather, and says why', { 
   await bridge.expectCleanStop();
 });
 
-test("libiio's iio_writedev plays a file to its end, over USB without a copy and over TCP", {
-  timeout: 240_000,
-}, async () => {
+test("libiio's iio_writedev plays a file to its end, over USB without a copy and over TCP", async () => {
   const { machine } = lab;
   const dac = await SimulatedDac.find(machine);
   const sets = 256 * 1024;
