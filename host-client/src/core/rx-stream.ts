@@ -9,7 +9,7 @@ import type { Closable } from './context.js';
 import { abortError, withDeadline } from './deadline.js';
 import type { Device } from './device.js';
 import { Fifo } from './fifo.js';
-import { readCounts } from './record-counts.js';
+import { readCounts, tellsLoss } from './record-counts.js';
 import { RxBlock, type RxBlockOwner } from './rx-block.js';
 import type { Calibration } from './samples.js';
 import type { Capture, CapturedBlock, CaptureSink, StreamPlan } from './session.js';
@@ -241,6 +241,7 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
   close(): Promise<void> {
     this.#closing ??= this.#tearDown();
     for (const block of this.#ready.drain()) {
+      this.#held++;
       block.release();
     }
     this.#waiters.resolveAll({ done: true, value: undefined });
@@ -307,9 +308,9 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
   }
 
   #count(record: Uint8Array<ArrayBuffer>): void {
-    const { lostSets, gapNs, exact } = readCounts(record);
     this.#gaps ??= 0;
-    if (lostSets > 0 || gapNs > 0) {
+    if (tellsLoss(record)) {
+      const { lostSets, exact } = readCounts(record);
       this.#gaps++;
       this.#lostSamples += lostSets;
       this.#lostExactly &&= exact;

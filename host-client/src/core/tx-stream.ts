@@ -1,7 +1,7 @@
 import { IioError, type SampleLayout, type StreamOptions as ServerOptions } from '@iio-bridge/protocol';
 import { abortError, withDeadline } from './deadline.js';
 import type { Channel, Device } from './device.js';
-import { readCounts } from './record-counts.js';
+import { readCounts, tellsLoss } from './record-counts.js';
 import type { StreamEnvironment } from './rx-stream.js';
 import { interleavedView, type SampleArray, setChannelValues } from './samples.js';
 import type { Playback, PlaybackBlock, PlaybackSink, StreamPlan } from './session.js';
@@ -391,9 +391,11 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
     }
     this.#playedBytes += block.bytes.length;
     if (block.record !== undefined) {
-      const { lostSets, gapNs } = readCounts(block.record);
-      this.#underruns = (this.#underruns ?? 0) + (lostSets > 0 || gapNs > 0 ? 1 : 0);
-      this.#unplayedSamples += lostSets;
+      this.#underruns ??= 0;
+      if (tellsLoss(block.record)) {
+        this.#underruns++;
+        this.#unplayedSamples += readCounts(block.record).lostSets;
+      }
     }
     this.#becomesIdle(block);
     if (this.#inFlight === 0) {
