@@ -23,8 +23,13 @@ export function tellsLoss(record: Uint8Array<ArrayBuffer>): boolean {
 export function readCounts(record: Uint8Array<ArrayBuffer>): RecordCounts {
   return {
     lostSets: readU64(record, LOST_SETS_AT),
-    exact: ((record[FLAGS_AT] ?? 0) & 1) !== 0,
+    exact: isExact(record),
   };
+}
+
+/** Without a loss: whether it is known that there was none. */
+export function isExact(record: Uint8Array<ArrayBuffer>): boolean {
+  return ((record[FLAGS_AT] ?? 0) & 1) !== 0;
 }
 
 function readU64(bytes: Uint8Array<ArrayBuffer>, at: number): number {

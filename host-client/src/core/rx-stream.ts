@@ -119,6 +119,7 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
     this.#device = device;
     this.#options = options;
     this.#plan = plan;
+    this.#gaps = plan.extensions?.metadata === true ? 0 : undefined;
     this.calibrations = calibrations;
     this.#timeoutMs = options.timeoutMs ?? environment.connection.options.timeoutMs;
     this.#waiters = new Waiters(this.#timeoutMs, () => this.#timeoutError());
@@ -308,10 +309,9 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
   }
 
   #count(record: Uint8Array<ArrayBuffer>): void {
-    this.#gaps ??= 0;
     if (tellsLoss(record)) {
       const { lostSets, exact } = readCounts(record);
-      this.#gaps++;
+      this.#gaps = (this.#gaps ?? 0) + 1;
       this.#lostSamples += lostSets;
       this.#lostExactly &&= exact;
     }
