@@ -14,6 +14,8 @@ const TWO_TO_32 = 2 ** 32;
  */
 export class CounterChecker {
   readonly #setsPerStep: number;
+  /** Of the blocks: streams hand out the same memory again and again, and what is checked is also weighed. */
+  readonly #words = new WeakMap<Uint8Array, Int32Array>();
   #next = 0;
   #checkedSets = 0;
   #gaps = 0;
@@ -47,7 +49,7 @@ export class CounterChecker {
 
   /** Takes the next block of the stream; its length is a multiple of {@link COUNTER_SET_BYTES}. */
   check(bytes: Uint8Array): void {
-    const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / Int32Array.BYTES_PER_ELEMENT);
+    const words = this.#wordsOf(bytes);
     const sets = words.length / WORDS_PER_SET;
     let first = this.#next;
     for (let set = 0; set < sets; ) {
@@ -67,6 +69,15 @@ export class CounterChecker {
     }
     this.#checkedSets += Math.ceil(sets / this.#setsPerStep);
     this.#next = first + sets;
+  }
+
+  #wordsOf(bytes: Uint8Array): Int32Array {
+    let words = this.#words.get(bytes);
+    if (words === undefined) {
+      words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / Int32Array.BYTES_PER_ELEMENT);
+      this.#words.set(bytes, words);
+    }
+    return words;
   }
 
   /** The first sample set at or after `from` that is not number `first` plus its place, or the number of sets. */

@@ -341,7 +341,8 @@ void Playback::account(OutBlock& block, uint64_t endedAtNs) {
   block.record = {};
   block.record.sequence = sequence_++;
   block.record.epoch = epoch_;
-  block.record.flags = kLossExact;
+  // Where samples are written, nothing tells when the kernel's queue was empty.
+  block.record.flags = sink_ == PlaySink::kDmabuf ? kLossExact : 0;
   block.record.capturedAtNs = clockNs(CLOCK_REALTIME) - (now - endedAtNs);
   const bool isGap = sink_ == PlaySink::kDmabuf && lastEndNs_ != 0 && block.enqueuedNs > lastEndNs_;
   if (isGap) {

@@ -55,7 +55,10 @@ export interface BlockRecord {
   readonly gapNs: bigint;
   /** Counts the times that the buffer was enabled. */
   readonly epoch: number;
-  /** `lostSets` was measured (overflow counter, timestamps); otherwise it is `gapNs` times the sampling frequency. */
+  /**
+   * `lostSets` was measured (overflow counter, timestamps), or there are none; otherwise it is `gapNs` times the sampling
+   * frequency, and if both are 0, nothing tells: an output whose samples are written.
+   */
   readonly exact: boolean;
   /** Some of `lostSets` were captured, but dropped because this client did not fetch them. */
   readonly dropped: boolean;

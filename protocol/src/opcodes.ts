@@ -77,9 +77,10 @@ export function opcodeCount(generation: Generation): number {
 }
 
 /**
- * The best guess at a server's generation from its context XML: the DTD declares `event-attribute` since E. Nothing in
- * the document tells E, F and G apart (E lacks NOP, E and F lack REFRESH_FORMAT), nor C and D (C lacks REG_*).
+ * The best guess at a server's generation from its context XML: since E the DTD, where there is one, declares
+ * `event-attribute`, and the document has such elements. Nothing in it tells E, F and G apart (E lacks NOP, E and F lack
+ * REFRESH_FORMAT), nor C and D (C lacks REG_*).
  */
 export function generationFromXml(xml: string): Generation {
-  return /<!ELEMENT\s+event-attribute\b/.test(xml) ? 'G' : 'C';
+  return /<(?:!ELEMENT\s+)?event-attribute\b/.test(xml) ? 'G' : 'C';
 }

@@ -311,7 +311,8 @@ export class BinaryClient {
     }
     conversation.awaited = true;
     this.#blocksAwaited++;
-    const [first] = transfers;
+    // No destructuring: that makes an iterator, and this happens per block.
+    const first = transfers[0];
     if (transfers.length === 1 && first !== undefined) {
       this.#link.post(first, this.#onWriteFailed);
     } else {
@@ -481,12 +482,17 @@ export class BinaryClient {
     const conversation = this.#conversations.get(clientId);
     this.#conversations.delete(clientId);
     if (conversation?.abandoned === true) {
-      this.#options.logger.debug(() => `${this.#link.name}: dropped the late answer to '${conversation.what}'`);
+      this.#dropLate(conversation.what);
       payload?.pool.give(payload);
       this.#wakeDrainWaiters();
     } else {
       conversation?.finish(code, payload, length);
     }
+  }
+
+  /** Not a part of the caller, where the closure would cost memory per block. */
+  #dropLate(what: string): void {
+    this.#options.logger.debug(() => `${this.#link.name}: dropped the late answer to '${what}'`);
   }
 
   #wakeDrainWaiters(): void {

@@ -15,6 +15,11 @@ export class Fifo<T> {
     return this.#items[this.#start];
   }
 
+  /** What is behind the first. */
+  get second(): T | undefined {
+    return this.#items[(this.#start + 1) % this.#items.length];
+  }
+
   push(item: T): void {
     if (this.#length === this.#items.length) {
       this.#items = [...this.toArray(), ...Array.from({ length: this.#length }, () => undefined)];

@@ -108,10 +108,17 @@ const NO_BYTES = new Uint8Array();
 /** What the next read is for. `predicted`: the payload of a header that has not arrived. */
 const HEADER = { kind: 'header' } as const;
 const PREDICTED = { kind: 'predicted' } as const;
-type Cursor =
-  | { readonly kind: 'header' | 'predicted' }
-  | { readonly kind: 'payload'; readonly buffer: PayloadBuffer; offset: number; readonly end: number };
+type Cursor = { readonly kind: 'header' | 'predicted' } | PayloadCursor;
 
+/** Reused. */
+interface PayloadCursor {
+  readonly kind: 'payload';
+  buffer: PayloadBuffer;
+  offset: number;
+  end: number;
+}
+
+/** Reused. */
 interface PayloadInProgress {
   length: number;
   pool: BufferPool;
@@ -154,8 +161,10 @@ export class FrameReader {
   /** Length of the header that is being read, with its record if it has one. */
   #headerNeeded = FRAME_HEADER_BYTES;
   #payload: PayloadInProgress | undefined;
+  #idlePayload: PayloadInProgress | undefined;
   #prediction: Prediction | undefined;
   #cursor: Cursor = HEADER;
+  #idleCursor: PayloadCursor | undefined;
   #realigning = false;
   #parsing = false;
   #stopped = false;
@@ -221,7 +230,7 @@ export class FrameReader {
     while (!this.#stopped) {
       if (this.#slots.length === 0) {
         this.#realigning = false;
-        this.#setCursor(this.#cursorFromParser());
+        this.#cursorToParser();
       }
       const cursor = this.#realigning ? undefined : this.#allowedCursor();
       if (cursor === undefined || !this.#postOne(cursor)) {
@@ -230,15 +239,32 @@ export class FrameReader {
     }
   }
 
-  /** What the parser waits for: the truth when nothing is in flight. */
-  #cursorFromParser(): Cursor {
+  /** To what the parser waits for: the truth when nothing is in flight. */
+  #cursorToParser(): void {
+    this.#cursorToHeader();
     const payload = this.#payload;
-    if (payload === undefined) {
-      return HEADER;
+    if (payload !== undefined) {
+      payload.buffer ??= payload.pool.take();
+      this.#cursorTo(payload.buffer, payload.received, this.#end(payload.received, payload.length));
     }
-    payload.buffer ??= payload.pool.take();
-    const end = this.#end(payload.received, payload.length);
-    return { kind: 'payload', buffer: payload.buffer, offset: payload.received, end };
+  }
+
+  #cursorTo(buffer: PayloadBuffer, offset: number, end: number): PayloadCursor {
+    this.#idleCursor ??= { kind: 'payload', buffer, offset, end };
+    const cursor = this.#idleCursor;
+    cursor.buffer = buffer;
+    cursor.offset = offset;
+    cursor.end = end;
+    this.#cursor = cursor;
+    return cursor;
+  }
+
+  #cursorToHeader(): void {
+    const old = this.#cursor;
+    this.#cursor = HEADER;
+    if (old.kind === 'payload') {
+      this.#recycle(old.buffer);
+    }
   }
 
   #allowedCursor(): Cursor | undefined {
@@ -257,9 +283,7 @@ export class FrameReader {
     if (this.#bytesInFlight + Math.min(end, this.#chunkBytes) > this.#windowBytes) {
       return undefined;
     }
-    const payload: Cursor = { kind: 'payload', buffer: prediction.pool.take(), offset: 0, end };
-    this.#cursor = payload;
-    return payload;
+    return this.#cursorTo(prediction.pool.take(), 0, end);
   }
 
   /** @returns whether another read may be tried right away */
@@ -352,14 +376,6 @@ export class FrameReader {
     this.#windowBytes = Math.min(this.#maxWindowBytes, this.#windowBytes * 2);
   }
 
-  #setCursor(cursor: Cursor): void {
-    const old = this.#cursor;
-    this.#cursor = cursor;
-    if (old.kind === 'payload') {
-      this.#recycle(old.buffer);
-    }
-  }
-
   /** Gives a buffer back that neither a read, nor the payload in progress, nor the plan uses any more. */
   #recycle(buffer: PayloadBuffer): void {
     const planned = this.#cursor.kind === 'payload' && this.#cursor.buffer === buffer;
@@ -449,9 +465,19 @@ export class FrameReader {
     if (expected === undefined) {
       this.#handler.onFrame(header, undefined, 0, this.#recordOf(header));
     } else {
-      this.#payload = { length: expected.length, pool: expected.pool, buffer: undefined, received: 0 };
+      this.#begin(expected);
     }
     return taken;
+  }
+
+  #begin({ length, pool }: ExpectedPayload): void {
+    this.#idlePayload ??= { length, pool, buffer: undefined, received: 0 };
+    const payload = this.#idlePayload;
+    payload.length = length;
+    payload.pool = pool;
+    payload.buffer = undefined;
+    payload.received = 0;
+    this.#payload = payload;
   }
 
   #recordOf(header: FrameHeader): Uint8Array<ArrayBuffer> | undefined {
@@ -526,7 +552,7 @@ export class FrameReader {
   #realign(): void {
     this.#realigning = true;
     this.#realignments++;
-    this.#setCursor(HEADER);
+    this.#cursorToHeader();
     this.#cancelAll();
   }
 

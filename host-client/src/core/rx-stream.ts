@@ -9,7 +9,7 @@ import type { Closable } from './context.js';
 import { abortError, withDeadline } from './deadline.js';
 import type { Device } from './device.js';
 import { Fifo } from './fifo.js';
-import { readCounts } from './record-counts.js';
+import { readCounts, tellsLoss } from './record-counts.js';
 import { RxBlock, type RxBlockOwner } from './rx-block.js';
 import type { Calibration } from './samples.js';
 import type { Capture, CapturedBlock, CaptureSink, StreamPlan } from './session.js';
@@ -119,6 +119,7 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
     this.#device = device;
     this.#options = options;
     this.#plan = plan;
+    this.#gaps = plan.extensions?.metadata === true ? 0 : undefined;
     this.calibrations = calibrations;
     this.#timeoutMs = options.timeoutMs ?? environment.connection.options.timeoutMs;
     this.#waiters = new Waiters(this.#timeoutMs, () => this.#timeoutError());
@@ -241,6 +242,7 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
   close(): Promise<void> {
     this.#closing ??= this.#tearDown();
     for (const block of this.#ready.drain()) {
+      this.#held++;
       block.release();
     }
     this.#waiters.resolveAll({ done: true, value: undefined });
@@ -307,10 +309,9 @@ export class RxStream implements AsyncIterable<RxBlock>, AsyncDisposable, RxBloc
   }
 
   #count(record: Uint8Array<ArrayBuffer>): void {
-    const { lostSets, gapNs, exact } = readCounts(record);
-    this.#gaps ??= 0;
-    if (lostSets > 0 || gapNs > 0) {
-      this.#gaps++;
+    if (tellsLoss(record)) {
+      const { lostSets, exact } = readCounts(record);
+      this.#gaps = (this.#gaps ?? 0) + 1;
       this.#lostSamples += lostSets;
       this.#lostExactly &&= exact;
     }

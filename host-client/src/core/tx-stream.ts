@@ -1,7 +1,7 @@
 import { IioError, type SampleLayout, type StreamOptions as ServerOptions } from '@iio-bridge/protocol';
 import { abortError, withDeadline } from './deadline.js';
 import type { Channel, Device } from './device.js';
-import { readCounts } from './record-counts.js';
+import { isExact, readCounts, tellsLoss } from './record-counts.js';
 import type { StreamEnvironment } from './rx-stream.js';
 import { interleavedView, type SampleArray, setChannelValues } from './samples.js';
 import type { Playback, PlaybackBlock, PlaybackSink, StreamPlan } from './session.js';
@@ -30,9 +30,12 @@ export interface TxStatistics {
   readonly retries: number;
   /** Times that the stream was resumed after its context was lost. */
   readonly epoch: number;
-  /** Times that the hardware had no block to play; `undefined` if the server does not tell. */
+  /**
+   * Times that the hardware had no block to play. `undefined` until the first block was played, and throughout if nothing
+   * tells: with other servers than iio-bridge, with `cyclic`, and where the bridge has to copy samples to the driver.
+   */
   readonly underruns: number | undefined;
-  /** Sample sets that it did not play meanwhile; `undefined` if the server does not tell. */
+  /** Sample sets that it did not play meanwhile; `undefined` as `underruns`. */
   readonly unplayedSamples: number | undefined;
 }
 
@@ -391,13 +394,20 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
     }
     this.#playedBytes += block.bytes.length;
     if (block.record !== undefined) {
-      const { lostSets, gapNs } = readCounts(block.record);
-      this.#underruns = (this.#underruns ?? 0) + (lostSets > 0 || gapNs > 0 ? 1 : 0);
-      this.#unplayedSamples += lostSets;
+      this.#count(block.record);
     }
     this.#becomesIdle(block);
     if (this.#inFlight === 0) {
       this.#flushes.resolveAll(undefined);
+    }
+  }
+
+  #count(record: Uint8Array<ArrayBuffer>): void {
+    if (tellsLoss(record)) {
+      this.#underruns = (this.#underruns ?? 0) + 1;
+      this.#unplayedSamples += readCounts(record).lostSets;
+    } else if (isExact(record)) {
+      this.#underruns ??= 0;
     }
   }
 

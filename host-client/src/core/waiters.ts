@@ -1,20 +1,36 @@
 import type { IioError } from '@iio-bridge/protocol';
 import { Fifo } from './fifo.js';
 
+/** Reused. */
 interface Waiter<T> {
-  readonly resolve: (value: T) => void;
-  readonly reject: (error: IioError) => void;
-  readonly until: number;
+  resolve: (value: T) => void;
+  reject: (error: IioError) => void;
+  until: number;
 }
 
 /**
  * Those who wait for something, in the order in which they came, each no longer than the time-out. One timer serves them
- * all, because a timer per block would be most of the garbage of a stream.
+ * all, because a timer per block would be most of the garbage of a stream; for the same reason nothing is made per wait
+ * but its promise.
  */
 export class Waiters<T> {
   readonly #timeoutMs: number;
   readonly #onTimeout: () => IioError;
   readonly #waiting = new Fifo<Waiter<T>>();
+  readonly #idle = new Fifo<Waiter<T>>();
+  readonly #enqueue = (resolve: (value: T) => void, reject: (error: IioError) => void): void => {
+    const until = performance.now() + this.#timeoutMs;
+    const waiter = this.#idle.shift();
+    if (waiter === undefined) {
+      this.#waiting.push({ resolve, reject, until });
+    } else {
+      waiter.resolve = resolve;
+      waiter.reject = reject;
+      waiter.until = until;
+      this.#waiting.push(waiter);
+    }
+  };
+  readonly #onTimer = (): void => this.#expire();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(timeoutMs: number, onTimeout: () => IioError) {
@@ -27,17 +43,20 @@ export class Waiters<T> {
   }
 
   wait(): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject, until: performance.now() + this.#timeoutMs });
-      this.#arm();
-    });
+    const promise = new Promise<T>(this.#enqueue);
+    this.#arm();
+    return promise;
   }
 
   /** @returns false if nobody waits */
   resolveOne(value: T): boolean {
     const waiter = this.#waiting.shift();
-    waiter?.resolve(value);
-    return waiter !== undefined;
+    if (waiter === undefined) {
+      return false;
+    }
+    this.#idle.push(waiter);
+    waiter.resolve(value);
+    return true;
   }
 
   resolveAll(value: T): void {
@@ -57,7 +76,7 @@ export class Waiters<T> {
   #arm(): void {
     const { first } = this.#waiting;
     if (this.#timer === undefined && first !== undefined && first.until !== Number.POSITIVE_INFINITY) {
-      this.#timer = setTimeout(() => this.#expire(), Math.max(1, Math.ceil(first.until - performance.now())));
+      this.#timer = setTimeout(this.#onTimer, Math.max(1, Math.ceil(first.until - performance.now())));
     }
   }
 

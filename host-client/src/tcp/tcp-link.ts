@@ -6,7 +6,7 @@ import type { Link, ReadSink, ReadTransfer } from '../core/link.js';
 
 /** What is received before a read asks for it, or for a small read. Bytes. */
 const SCRATCH_BYTES = 64 * 1024;
-/** From this many missing bytes on, the kernel fills the read's own memory. Bytes. */
+/** From this many missing bytes on, the kernel fills the read's own memory, and that of a small read before it. Bytes. */
 const DIRECT_BYTES = 32 * 1024;
 const SMALL_COPY_BYTES = 64;
 /** As iiod's own sockets: a dead peer is noticed while nothing is asked. Milliseconds. */
@@ -46,6 +46,7 @@ export class TcpLink implements Link {
   readonly #idle = new Fifo<PostedRead>();
   readonly #onCancel = (read: PostedRead): void => this.#cancel(read);
   readonly #scratch = new Uint8Array(SCRATCH_BYTES);
+  readonly #buffers = new WeakMap<Uint8Array, Buffer>();
   readonly #closed = deferred<void>();
   readonly #deliverLeft = (): void => {
     this.#leftStart = this.#distribute(this.#scratch, this.#leftStart, this.#leftEnd);
@@ -124,7 +125,7 @@ export class TcpLink implements Link {
       onFailed(this.#failure ?? new IioError('ECANCELED', `${this.name}: closed`));
     } else {
       // The connection's failure ends what waits for an answer; nobody needs this write's.
-      this.#socket.write(transfer);
+      this.#socket.write(this.#bufferOf(transfer));
     }
   }
 
@@ -132,6 +133,16 @@ export class TcpLink implements Link {
     this.#closing = true;
     this.#socket.destroy();
     return this.#closed.promise;
+  }
+
+  /** Node makes one of any other array, and streams post the same few again and again. */
+  #bufferOf(transfer: Uint8Array): Buffer {
+    let buffer = this.#buffers.get(transfer);
+    if (buffer === undefined) {
+      buffer = Buffer.from(transfer.buffer, transfer.byteOffset, transfer.byteLength);
+      this.#buffers.set(transfer, buffer);
+    }
+    return buffer;
   }
 
   async #connected(host: string, port: number, timeoutMs: number): Promise<void> {
@@ -162,11 +173,18 @@ export class TcpLink implements Link {
     }
   }
 
-  /** Where the kernel puts what comes next. */
+  /**
+   * Where the kernel puts what comes next. What is in front of a large read (a header) gets just its own bytes, so that the
+   * large one needs no copy.
+   */
   #lend(): Uint8Array {
     const head = this.#reads.first;
-    this.#lent = head !== undefined && head.buffer.length - head.filled >= DIRECT_BYTES ? head : undefined;
-    return this.#lent === undefined ? this.#scratch : this.#lent.buffer.subarray(this.#lent.filled);
+    if (head === undefined || !(isLarge(head) || isLarge(this.#reads.second))) {
+      this.#lent = undefined;
+      return this.#scratch;
+    }
+    this.#lent = head;
+    return head.filled === 0 ? head.buffer : head.buffer.subarray(head.filled);
   }
 
   /** @returns whether to go on receiving */
@@ -247,6 +265,10 @@ export class TcpLink implements Link {
     const why = cause === undefined ? 'the server closed the connection' : String(cause);
     return new IioError('DISCONNECTED', `${this.name}: ${why}`, { cause });
   }
+}
+
+function isLarge(read: PostedRead | undefined): boolean {
+  return read !== undefined && read.buffer.length - read.filled >= DIRECT_BYTES;
 }
 
 /** Without a view for a few bytes, of which there is one per block. */

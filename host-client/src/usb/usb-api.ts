@@ -33,11 +33,14 @@ export const LIBUSB_TRANSFER = {
   OVERFLOW: 6,
 } as const;
 
-export type TransferCallback = (error: UsbError | undefined, buffer: Buffer, actualLength: number) => void;
+export type TransferCallback = (error: UsbError | undefined, buffer: Uint8Array, actualLength: number) => void;
 
 export interface UsbTransfer {
-  /** May be called again once the callback was called. After it threw, the object is of no use any more. */
-  submit(buffer: Buffer): unknown;
+  /**
+   * May be called again once the callback was called. After it threw, the object is of no use any more. Declared with a
+   * Buffer in the package, but what Node-API takes for one is any Uint8Array; that saves an object per transfer.
+   */
+  submit(buffer: Uint8Array): unknown;
   cancel(): boolean;
 }
 

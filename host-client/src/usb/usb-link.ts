@@ -9,7 +9,7 @@ export interface UsbLinkHost {
   bytesInFlight: number;
   /** Whether the device has left the bus; asks it. */
   isGone(): Promise<boolean>;
-  /** Called when a transfer of any link has ended, with memory for others. */
+  /** Of links whose writes wait for memory: called when a transfer of any link has ended. */
   readonly onMemoryFreed: Set<() => void>;
 }
 
@@ -20,12 +20,15 @@ interface Carrier extends ReadTransfer {
   sink: ReadSink | undefined;
   write: PendingWrite | undefined;
   bytes: number;
+  /** Counts the transfers of the link; 0 while none is in flight. */
+  order: number;
 }
 
+/** Reused. */
 interface PendingWrite {
-  readonly bytes: Uint8Array;
-  readonly resolve: (() => void) | undefined;
-  readonly reject: (error: IioError) => void;
+  bytes: Uint8Array;
+  resolve: (() => void) | undefined;
+  reject: (error: IioError) => void;
 }
 
 /** One pipe of the interface. Owns the transfers in flight on its two endpoints. */
@@ -37,10 +40,13 @@ export class UsbLink implements Link {
   readonly #host: UsbLinkHost;
   readonly #closePipe: () => Promise<void>;
   readonly #idle = { in: new Fifo<Carrier>(), out: new Fifo<Carrier>() };
-  readonly #busy = new Set<Carrier>();
+  readonly #carriers = new Set<Carrier>();
   readonly #writes = new Fifo<PendingWrite>();
+  readonly #idleWrites = new Fifo<PendingWrite>();
   readonly #idleWaiters: (() => void)[] = [];
   readonly #pushWrites = (): void => this.#submitWrites();
+  #inFlight = 0;
+  #submitted = 0;
   #closing: Promise<void> | undefined;
 
   /** @param closePipe tells the device and frees the pipe; called once, when no transfer is in flight any more */
@@ -57,7 +63,6 @@ export class UsbLink implements Link {
     this.#closePipe = closePipe;
     // The upper bits hold extra transactions per microframe, which bulk endpoints do not have.
     this.packetSize = this.#in.descriptor.wMaxPacketSize & 0x7ff;
-    host.onMemoryFreed.add(this.#pushWrites);
   }
 
   read(buffer: Uint8Array, sink: ReadSink): ReadTransfer {
@@ -70,7 +75,7 @@ export class UsbLink implements Link {
       (bytes) =>
         new Promise<void>((resolve, reject) => {
           this.#requireOpen();
-          this.#writes.push({ bytes, resolve, reject });
+          this.#queue(bytes, resolve, reject);
         }),
     );
     this.#submitWrites();
@@ -78,7 +83,11 @@ export class UsbLink implements Link {
   }
 
   post(transfer: Uint8Array, onFailed: (error: IioError) => void): void {
-    this.#writes.push({ bytes: transfer, resolve: undefined, reject: onFailed });
+    if (this.#closing !== undefined) {
+      onFailed(this.#closedError());
+      return;
+    }
+    this.#queue(transfer, undefined, onFailed);
     this.#submitWrites();
   }
 
@@ -92,19 +101,33 @@ export class UsbLink implements Link {
     for (const { reject } of this.#writes.drain()) {
       reject(this.#closedError());
     }
-    for (const carrier of [...this.#busy].reverse()) {
+    const busy = [...this.#carriers].filter(({ order }) => order > 0);
+    for (const carrier of busy.sort((a, b) => b.order - a.order)) {
       this.#cancel(carrier);
     }
-    if (this.#busy.size > 0) {
+    if (this.#inFlight > 0) {
       await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
     }
     await this.#closePipe();
+  }
+
+  #queue(bytes: Uint8Array, resolve: PendingWrite['resolve'], reject: PendingWrite['reject']): void {
+    const write = this.#idleWrites.shift();
+    if (write === undefined) {
+      this.#writes.push({ bytes, resolve, reject });
+    } else {
+      write.bytes = bytes;
+      write.resolve = resolve;
+      write.reject = reject;
+      this.#writes.push(write);
+    }
   }
 
   #submitWrites(): void {
     for (;;) {
       const next = this.#writes.first;
       if (next === undefined) {
+        this.#host.onMemoryFreed.delete(this.#pushWrites);
         return;
       }
       try {
@@ -113,6 +136,7 @@ export class UsbLink implements Link {
       } catch (error) {
         const failure = error instanceof IioError ? error : new IioError('EIO', `${this.name}: ${String(error)}`);
         if (failure.code === 'ENOMEM' && this.#host.bytesInFlight > 0) {
+          this.#host.onMemoryFreed.add(this.#pushWrites);
           return;
         }
         this.#writes.shift();
@@ -132,11 +156,13 @@ export class UsbLink implements Link {
     carrier.write = write;
     carrier.bytes = bytes.length;
     try {
-      carrier.transfer.submit(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+      carrier.transfer.submit(bytes);
     } catch (error) {
+      this.#carriers.delete(carrier);
       throw this.#submitError(error, direction);
     }
-    this.#busy.add(carrier);
+    carrier.order = ++this.#submitted;
+    this.#inFlight++;
     this.#host.bytesInFlight += bytes.length;
     return carrier;
   }
@@ -151,38 +177,50 @@ export class UsbLink implements Link {
       sink: undefined,
       write: undefined,
       bytes: 0,
+      order: 0,
     };
+    this.#carriers.add(carrier);
     return carrier;
   }
 
   #ended(carrier: Carrier, direction: 'in' | 'out', errno: number | undefined, length: number): void {
     const { sink, write } = carrier;
-    this.#busy.delete(carrier);
+    carrier.order = 0;
+    this.#inFlight--;
     this.#idle[direction].push(carrier);
     this.#host.bytesInFlight -= carrier.bytes;
     if (sink !== undefined) {
       if (errno === undefined || errno === LIBUSB_TRANSFER.CANCELLED) {
         sink.onRead(length, errno !== undefined);
       } else {
-        this.#errorFor(errno, 'read').then((error) => sink.onReadFailed(error), sink.onReadFailed.bind(sink));
+        this.#readFailed(errno, sink);
       }
     } else if (write !== undefined) {
+      const { resolve, reject } = write;
+      this.#idleWrites.push(write);
       if (errno !== undefined) {
-        this.#errorFor(errno, 'write').then(write.reject, write.reject);
-      } else if (length < write.bytes.length) {
-        write.reject(new IioError('EIO', `${this.name}: ${length} of ${write.bytes.length} bytes written`));
+        this.#errorFor(errno, 'write').then(reject, reject);
+      } else if (length < carrier.bytes) {
+        reject(new IioError('EIO', `${this.name}: ${length} of ${carrier.bytes} bytes written`));
       } else {
-        write.resolve?.();
+        resolve?.();
       }
     }
-    if (this.#busy.size === 0) {
+    if (this.#inFlight === 0 && this.#idleWaiters.length > 0) {
       for (const wake of this.#idleWaiters.splice(0)) {
         wake();
       }
     }
-    for (const push of this.#host.onMemoryFreed) {
-      push();
+    if (this.#host.onMemoryFreed.size > 0) {
+      for (const push of [...this.#host.onMemoryFreed]) {
+        push();
+      }
     }
+  }
+
+  /** Not a part of the caller, where the closures would cost memory per transfer. */
+  #readFailed(errno: number, sink: ReadSink): void {
+    this.#errorFor(errno, 'read').then((error) => sink.onReadFailed(error), sink.onReadFailed.bind(sink));
   }
 
   #cancel(carrier: Carrier): void {

@@ -9,6 +9,8 @@ import {
   EXPLAIN_OP,
   encodeFrameHeader,
   type FrameHeader,
+  type Generation,
+  LATEST_GENERATION,
   type Operation,
   operationOf,
   parseScanFormat,
@@ -59,6 +61,8 @@ export interface FakeServerOptions extends Omit<FakeTransportOptions, 'serve'> {
   readonly context?: ContextDescription;
   /** What PRINT answers, instead of the context's XML. */
   readonly document?: Uint8Array;
+  /** Whose opcodes it knows; others break the test. */
+  readonly generation?: Generation;
   /** Answer to BINARY; `undefined` stays silent. */
   readonly handshake?: string | undefined;
   /** Bytes left over from an earlier session, sent before the answer to BINARY. */
@@ -168,7 +172,7 @@ export class FakeServer {
             }
             return;
           }
-          const operation = operationOf('G', header.op);
+          const operation = operationOf(this.options.generation ?? LATEST_GENERATION, header.op);
           if (operation === undefined || (bytes.length !== 8 && operation !== 'TRANSFER_BLOCK')) {
             throw new Error(`header expected, got ${Buffer.from(bytes).toString('hex')}`);
           }
@@ -307,7 +311,9 @@ function partsOf(operation: Operation): number {
   if (operation.startsWith('WRITE_')) {
     return 2;
   }
-  return ['OPEN_BUFFER', 'CREATE_BLOCK', 'TRANSFER_BLOCK', 'ENQUEUE_BLOCK_CYCLIC'].includes(operation) ? 1 : 0;
+  return ['OPEN_BUFFER', 'CREATE_BLOCK', 'TRANSFER_BLOCK', 'ENQUEUE_BLOCK_CYCLIC', 'REG_WRITE'].includes(operation)
+    ? 1
+    : 0;
 }
 
 function answeredAs(operation: Operation, header: FrameHeader): number {

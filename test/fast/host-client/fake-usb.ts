@@ -14,7 +14,7 @@ export function usbError(errno: number): UsbError {
 }
 
 export interface FakeTransfer extends UsbTransfer {
-  readonly buffer: Buffer | undefined;
+  readonly buffer: Uint8Array | undefined;
   finish(errno: number | undefined, length: number): void;
 }
 
@@ -40,7 +40,7 @@ export class FakeEndpoint implements UsbEndpoint {
     this.made++;
     const { pending } = this;
     const refusal = () => this.submitError;
-    let submitted: Buffer | undefined;
+    let submitted: Uint8Array | undefined;
     const transfer: FakeTransfer = {
       get buffer() {
         return submitted;

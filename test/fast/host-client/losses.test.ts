@@ -286,6 +286,12 @@ describe('with the extensions of iio-bridge', () => {
     },
   );
 
+  it('no gap is known of before the first block', async () => {
+    const { adc } = await connect({ noSamples: true });
+    const stream = await adc.createRxStream({ samplesPerBlock: 100 });
+    expect(stream.statistics).toMatchObject({ gaps: 0, lostSamples: 0, lostExactly: true });
+  });
+
   it('a refusal comes with the sentence of the server', async () => {
     const { adc } = await connect({
       explanation: 'another program has buffer 0 open; stop it',

@@ -1,8 +1,9 @@
-import { IioError } from '@iio-bridge/protocol';
+import { decodeU64, IioError } from '@iio-bridge/protocol';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Context, type ContextOptions } from '../../../host-client/src/core/context.js';
 import type { RxStream, RxStreamOptions } from '../../../host-client/src/core/rx-stream.js';
-import { CONTEXT, FakeServer, type FakeServerOptions } from './fake-server.js';
+import { seededRandom } from './fake-bus.js';
+import { CONTEXT, type FakeRequest, FakeServer, type FakeServerOptions } from './fake-server.js';
 
 /** A sample set of the fake ADC: four 16-bit channels. */
 const SAMPLE_BYTES = 8;
@@ -149,6 +150,34 @@ describe('responses that are not what was planned', () => {
         expect(realignments).toBeGreaterThan(0);
         await context.close();
       }
+    }
+  });
+
+  it('are taken for the block that they name, in any order of answers', async () => {
+    const BLOCKS = 5;
+    for (let seed = 1; seed <= 10; seed++) {
+      const random = seededRandom(seed);
+      const waiting: FakeRequest[] = [];
+      const order: number[] = [];
+      let counter = 0n;
+      const intercept = (request: FakeRequest): boolean => {
+        if (request.operation !== 'TRANSFER_BLOCK') {
+          return false;
+        }
+        waiting.push(request);
+        while (waiting.length > random() * BLOCKS) {
+          const [next] = waiting.splice(Math.floor(random() * waiting.length), 1);
+          const length = Number(decodeU64(next?.payload ?? new Uint8Array(8)));
+          const samples = BigUint64Array.from({ length: length / SAMPLE_BYTES }, () => counter++);
+          next?.answer(length, new Uint8Array(samples.buffer));
+          order.push(next?.header.clientId ?? 0);
+        }
+        return true;
+      };
+      const { context, stream } = await startStream({ seed, intercept }, { samplesPerBlock: 200, blocks: BLOCKS });
+      await take(stream, 60);
+      expect(order.slice(0, 20)).not.toEqual(Array.from({ length: 20 }, (_, i) => 1 + (i % BLOCKS)));
+      await context.close();
     }
   });
 
@@ -365,6 +394,16 @@ describe('ending a stream', () => {
     await stream.close();
     const again = await context.device('adc').createRxStream({ samplesPerBlock: 64 });
     await take(again, 3);
+  });
+
+  it('leaves nothing in the statistics of what nobody took', async () => {
+    const { stream } = await startStream({});
+    await take(stream, 1);
+    while (stream.statistics.ready < 2) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await stream.close();
+    expect(stream.statistics).toMatchObject({ ready: 0, held: 0 });
   });
 
   it('is part of closing the context', async () => {

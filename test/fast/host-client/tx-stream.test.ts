@@ -1,4 +1,11 @@
-import { blockFailureCode, type ContextDescription, IioError } from '@iio-bridge/protocol';
+import {
+  BLOCK_ANSWER_OP,
+  blockFailureCode,
+  type ContextDescription,
+  encodeBlockRecord,
+  encodeFrameHeader,
+  IioError,
+} from '@iio-bridge/protocol';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Context, type ContextOptions } from '../../../host-client/src/core/context.js';
 import type { TxStreamOptions } from '../../../host-client/src/core/tx-stream.js';
@@ -13,6 +20,13 @@ const DAC: ContextDescription = {
     channels: device.channels.map((channel) => ({ ...channel, direction: 'out' as const })),
     buffers: device.buffers.map((buffer) => ({ ...buffer, direction: 'out' as const })),
   })),
+};
+const RECORDING = {
+  ...DAC,
+  attributes: new Map([
+    ['iio-bridge', '1'],
+    ['iio-bridge,extensions', 'stream-options'],
+  ]),
 };
 const BRIDGE = { ...DAC, attributes: new Map([['iio-bridge', '1']]) };
 const open: Context[] = [];
@@ -142,6 +156,42 @@ describe('an output', () => {
     const stream = await dac.createTxStream(OPTIONS);
     await stream.write(new Uint8Array(9));
     expect(await code(stream.flush())).toBe('EINVAL');
+  });
+
+  it.each([
+    { what: 'none', records: [[0n, true]], underruns: 0, unplayedSamples: 0 },
+    {
+      what: 'two',
+      records: [
+        [5n, true],
+        [0n, true],
+        [7n, false],
+      ],
+      underruns: 2,
+      unplayedSamples: 12,
+    },
+    { what: 'what nothing tells', records: [[0n, false]], underruns: undefined, unplayedSamples: undefined },
+  ] as const)('counts underruns as far as they are known: $what', async ({ records, underruns, unplayedSamples }) => {
+    let block = 0;
+    const { dac } = await binary({
+      context: RECORDING,
+      intercept: ({ operation, header, link }) => {
+        const [lostSets, exact] = records[block] ?? [];
+        if (operation !== 'TRANSFER_BLOCK' || lostSets === undefined) {
+          return false;
+        }
+        const sequence = BigInt(block++);
+        const record = { sequence, capturedAtNs: 1n, lostSets, gapNs: lostSets, epoch: 1, exact, dropped: false };
+        const answer = { clientId: header.clientId, op: BLOCK_ANSWER_OP, dev: 0, code: 0 };
+        link.send(Buffer.concat([encodeFrameHeader(answer), encodeBlockRecord(record)]));
+        return true;
+      },
+    });
+    const stream = await dac.createTxStream(OPTIONS);
+    expect(stream.statistics).toMatchObject({ underruns: undefined, unplayedSamples: undefined });
+    await stream.write(new Int16Array(64 * records.length));
+    await stream.flush();
+    expect(stream.statistics).toMatchObject({ underruns, unplayedSamples });
   });
 
   it('plays a cyclic block once and for all', async () => {

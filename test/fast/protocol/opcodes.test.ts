@@ -78,6 +78,8 @@ describe('generation of a server', () => {
   it.each([
     ['<?xml version="1.0"?><!DOCTYPE context [<!ELEMENT event-attribute EMPTY>]><context/>', 'G'],
     ['<?xml version="1.0"?><!DOCTYPE context [<!ELEMENT attribute EMPTY>]><context/>', 'C'],
+    ['<?xml version="1.0"?><context><device><event-attribute name="a"/></device></context>', 'G'],
+    ['<?xml version="1.0"?><context><device><attribute name="event-attribute"/></device></context>', 'C'],
     ['<?xml version="1.0"?><context name="&lt;!ELEMENT event-attribute"/>', 'C'],
   ])('%s is %s', (xml, generation) => {
     expect(generationFromXml(xml)).toBe(generation);
