@@ -33,6 +33,8 @@ export interface Launch {
   readonly slowness: number;
   readonly modules: BootFiles['modules'];
   readonly bootTimeoutMs: number;
+  /** What a boot takes at most where `slowness` is right. */
+  readonly usualBootMs: number;
   readonly silenceMs: number;
   readonly log: Log;
   /** The command line, given a temporary folder of the machine's own. */
@@ -108,13 +110,13 @@ const LOG_MARK = /lab: mark \d+$/;
 /** See {@link Machine} for what it owns and what disposing does. */
 export class Guest implements Machine {
   readonly kind: MachineKind;
-  readonly slowness: number;
   readonly modules: BootFiles['modules'];
   readonly #launch: Launch;
   readonly #host: HostProcess;
   readonly #writer: WindowedWriter;
   readonly #pending = new Map<number, Pending>();
   readonly #decoder = new FrameDecoder<AgentEvent>();
+  #slowness: number;
   #nextId = 1;
   #failure: Error | undefined;
   #shutdown: Promise<void> | undefined;
@@ -125,7 +127,7 @@ export class Guest implements Machine {
 
   private constructor(launch: Launch, host: HostProcess) {
     this.kind = launch.kind;
-    this.slowness = launch.slowness;
+    this.#slowness = launch.slowness;
     this.modules = launch.modules;
     this.#launch = launch;
     this.#host = host;
@@ -139,7 +141,8 @@ export class Guest implements Machine {
   static async boot(launch: Launch): Promise<Guest> {
     const guest = new Guest(launch, await HostProcess.start(launch.argv, launch.env));
     launch.log(`booting the ${launch.kind} machine (process ${guest.#host.pid})`);
-    const { bootTimeoutMs } = launch;
+    const { bootTimeoutMs, usualBootMs } = launch;
+    const startedAt = performance.now();
     let timer: NodeJS.Timeout | undefined;
     try {
       await new Promise<void>((resolve, reject) => {
@@ -156,7 +159,12 @@ export class Guest implements Machine {
       clearTimeout(timer);
       guest.#ready = undefined;
     }
+    guest.#slowness *= Math.max(1, (performance.now() - startedAt) / usualBootMs);
     return guest;
+  }
+
+  get slowness(): number {
+    return this.#slowness;
   }
 
   get failure(): Error | undefined {

@@ -49,7 +49,7 @@ export type KernelLogMark = number & { readonly __mark: 'kernel-log' };
  */
 export interface Machine extends AsyncDisposable {
   readonly kind: MachineKind;
-  /** How much slower than UML this machine may be: 1 or more, to multiply time-outs with. */
+  /** How much slower than UML on a quick host this machine may be, its boot included: 1 or more, to multiply time-outs with. */
   readonly slowness: number;
   /** The lab's kernel modules, name to `.ko` file. */
   readonly modules: Readonly<Record<LabModule, string>>;

@@ -18,6 +18,7 @@ const KVM_TRIAL_MS = 15_000;
 /** Boot limits under tcg on a machine that compiles at the same time; measured idle: 3 s and 8 s, busy: 13 s and 48 s. */
 const TCG_BOOT_MS = { qemu: 180_000, 'qemu-debug': 480_000 } as const satisfies Record<QemuKind, number>;
 const TCG_SLOWNESS = { qemu: 3, 'qemu-debug': 8 } as const satisfies Record<QemuKind, number>;
+const USUAL_BOOT_MS = { qemu: 6_000, 'qemu-debug': 16_000 } as const satisfies Record<QemuKind, number>;
 const PORT_NAME = 'lab.agent';
 
 /** Boots QEMU, with KVM where that has proved to work: the CPU's flag alone does not say so inside another VM. */
@@ -62,6 +63,7 @@ function launch(kind: QemuKind, kernel: BootFiles, options: MachineOptions, acce
     slowness,
     modules: kernel.modules,
     bootTimeoutMs: (accelerator === 'tcg' ? TCG_BOOT_MS[kind] : 60_000 * debugFactor) * patience(),
+    usualBootMs: USUAL_BOOT_MS[kind],
     silenceMs: options.silenceMs ?? SILENCE_MS * slowness,
     log: options.log ?? (() => {}),
     env: {},

@@ -17,6 +17,7 @@ export async function umlLaunch(kernel: BootFiles, options: MachineOptions): Pro
     slowness,
     modules: kernel.modules,
     bootTimeoutMs: 90_000 * slowness,
+    usualBootMs: 1000,
     silenceMs: options.silenceMs ?? SILENCE_MS * slowness,
     log: options.log ?? (() => {}),
     env: { TMPDIR: await memoryFolder(memoryMiB) },

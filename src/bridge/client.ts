@@ -16,7 +16,7 @@ export class Client {
 
   constructor(contexts: ContextServer) {
     this.#contexts = contexts;
-    this.#context = contexts.current;
+    this.#context = contexts.refresh();
   }
 
   /** The document that the client numbers devices by. */
