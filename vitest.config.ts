@@ -2,41 +2,6 @@ import { defineConfig } from 'vitest/config';
 import type { MachineKind } from './lab/machine.js';
 import { patience } from './lab/patience.js';
 
-/**
- * Lab tests that have not passed on this state of the code, most of them because the computers at hand were too slow for the
- * fixed time-outs of libiio and of the tests. `LAB_TESTS=all` runs them as well.
- */
-const UNPROVEN = [
-  'bridge-refusals.uml',
-  'bridge-stop',
-  'client-conformance',
-  'faults.uml',
-  'hot-plug.uml',
-  'libiio-tools.qemu',
-  'libiio-tools.uml',
-  'stream-integrity',
-  'stream-killed-client',
-  'stream-leaks.uml',
-  'stream-loss.uml',
-  'stream-modes.uml',
-  'stream-sharing.uml',
-  'stream-zero-copy.uml',
-  'text-zero-copy.uml',
-  'triggers-and-events.uml',
-  'tx-cyclic',
-  'tx-integrity',
-  'tx-modes.uml',
-  'usb-framing.uml',
-  'usb-host-conduct.uml',
-];
-
-const leftOut = process.env['LAB_TESTS'] === 'all' ? [] : UNPROVEN;
-if (leftOut.length > 0) {
-  console.error(
-    `lab: not run, because not proven on this state of the code (LAB_TESTS=all runs them): ${leftOut.join(', ')}`,
-  );
-}
-
 /** One guest at a time: two of them, and a test's own processes, would fight over the processors. */
 function labProject(machine: MachineKind, order: number, exclude: readonly string[], timeFactor: number) {
   return {
@@ -44,7 +9,7 @@ function labProject(machine: MachineKind, order: number, exclude: readonly strin
       name: machine,
       // `x.test.ts` runs on every machine, `x.uml.test.ts` and `x.qemu.test.ts` on one kind.
       include: ['test/lab/**/*.test.ts'],
-      exclude: [...exclude, ...leftOut.map((name) => `test/lab/${name}.test.ts`)],
+      exclude: [...exclude],
       provide: { machine },
       fileParallelism: false,
       maxWorkers: 1,

@@ -175,6 +175,8 @@ describe.each([
   });
 
   test('the bridge has had nothing to complain about', () => {
-    expect(served.bridge.complaints.filter((line) => !line.includes('registers are not open'))).toEqual([]);
+    // iio_stresstest has several clients share an input, and lets some of them fall behind.
+    const expected = /registers are not open|lost blocks that it did not fetch in time/;
+    expect(served.bridge.complaints.filter((line) => !expected.test(line))).toEqual([]);
   });
 });
