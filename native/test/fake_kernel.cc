@@ -284,6 +284,7 @@ void IioBuffer::disable() {
   enabled_ = false;
   disabledBehind_ = false;
   abortAll();
+  showReadiness();
 }
 
 void IioBuffer::disableBehindItsBack() {
@@ -341,7 +342,7 @@ void IioBuffer::showReadiness() {
   uint64_t count = 0;
   real::read(event_, &count, sizeof count);
   if (direction_ == Direction::kInput) {
-    count = unread_.empty() ? 0 : 1;
+    count = enabled_ && !unread_.empty() ? 1 : 0;
   } else {
     count = room_ > 0 ? 0 : UINT64_MAX - 1;
   }
