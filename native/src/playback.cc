@@ -138,6 +138,7 @@ Playback::BlockPtr Playback::find(uint16_t index) const {
 void Playback::start(double setsPerSecond) {
   setsPerSecond_ = setsPerSecond;
   if (std::exchange(enabled_, true)) return;
+  disabledByOthers_ = false;
   epoch_++;
   sequence_ = 0;
   lastEndNs_ = 0;
@@ -248,15 +249,24 @@ void Playback::playWaiting() {
   if (sink_ == PlaySink::kWrite && enabled_) writeHead();
 }
 
+int Playback::giveToHardware(OutBlock& block) {
+  uapi::IioDmabuf request{static_cast<uint32_t>(block.dmabuf.get()), 0, block.bytes};
+  int error = ::ioctl(iio_.get(), uapi::kIioDmabufEnqueue, &request) == 0 ? 0 : -errno;
+  if (error == -EBUSY) {
+    // Of a transfer that could not be submitted.
+    detachSink(block);
+    error = attachSink(block, false);
+    if (error == 0 && ::ioctl(iio_.get(), uapi::kIioDmabufEnqueue, &request) != 0) error = -errno;
+  }
+  if (error != 0) return error;
+  block.fence = Fence::exportFrom(block.dmabuf.get(), uapi::kSyncWrite);
+  return block.fence ? 0 : -errno;
+}
+
 int Playback::enqueue(const BlockPtr& block) {
+  if (disabledByOthers_) return -EINTR;
   if (sink_ == PlaySink::kDmabuf) {
-    uapi::IioDmabuf request{static_cast<uint32_t>(block->dmabuf.get()), 0, block->bytes};
-    int error = ::ioctl(iio_.get(), uapi::kIioDmabufEnqueue, &request) == 0 ? 0 : -errno;
-    if (error == 0) {
-      block->fence = Fence::exportFrom(block->dmabuf.get(), uapi::kSyncWrite);
-      if (!block->fence) error = -errno;
-    }
-    if (error != 0) {
+    if (const int error = giveToHardware(*block)) {
       statistics_.sinkErrors++;
       return error;
     }
@@ -311,6 +321,8 @@ void Playback::played(const BlockPtr& block, int status, uint64_t endedAtNs) {
   block->written = 0;
   if (status < 0) {
     statistics_.sinkErrors++;
+    // Somebody else has disabled the buffer: what is enqueued from here on would never end, and its memory with it.
+    if (status == -EINTR && enabled_) disabledByOthers_ = true;
   } else {
     account(*block, endedAtNs);
   }

@@ -187,6 +187,7 @@ class Playback : public FrameHandler, private PollClient {
   void arrived(const BlockPtr& block, int status);
   void playWaiting();
   int enqueue(const BlockPtr& block);
+  int giveToHardware(OutBlock& block);
   int enqueueCycle();
   void endCycle();
   void leaveCycle(OutBlock& piece);
@@ -211,6 +212,7 @@ class Playback : public FrameHandler, private PollClient {
   int sourceErrno_ = 0;
   int sinkErrno_ = 0;
   bool enabled_ = false;
+  bool disabledByOthers_ = false;
   double setsPerSecond_ = 0;
   std::map<uint16_t, BlockPtr> blocks_;
   std::deque<BlockPtr> requested_;  // receiving or waiting, in the order in which they are to be played

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -19,6 +18,7 @@
 #include "../src/uapi.h"
 #include "../src/usb_link.h"
 #include "plane.h"
+#include "seeds.h"
 #include "streams.h"
 
 using namespace fake;
@@ -554,21 +554,14 @@ class Life {
   Plane plane_;
 };
 
-unsigned fromEnvironment(const char* name, unsigned otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : static_cast<unsigned>(std::atoi(text));
-}
-
 }  // namespace
 
 TEST_SUITE("capture") {
   TEST_CASE("lives through whatever happens in whatever order, and accounts for every sample") {
-    // SEED=n runs that life alone, LIVES=n so many from it on; TRACE=1 tells what happens in them.
-    const unsigned first = fromEnvironment("SEED", 0);
-    const unsigned lives = fromEnvironment("LIVES", std::getenv("SEED") == nullptr ? 60 : 1);
+    const Seeds seeds(60);
     constexpr int kSteps = 300;
     uint64_t blocks = 0;
-    for (unsigned seed = first; seed < first + lives; seed++) {
+    for (unsigned seed = seeds.first; seed < seeds.first + seeds.count; seed++) {
       CAPTURE(seed);
       Life life(seed);
       for (int i = 0; i < kSteps; i++) life.step();
@@ -577,6 +570,6 @@ TEST_SUITE("capture") {
     }
     // A test of nothing would pass, too.
     CAPTURE(blocks);
-    CHECK((lives < 10 || blocks > lives * 5));
+    CHECK((seeds.count < 10 || blocks > seeds.count * 5));
   }
 }

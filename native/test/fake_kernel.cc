@@ -215,6 +215,7 @@ int IioBuffer::detach(int fd) {
   const auto found = std::find(attached_.begin(), attached_.end(), dmabuf);
   if (found == attached_.end()) return -EPERM;
   attached_.erase(found);
+  stuck_.erase(std::remove(stuck_.begin(), stuck_.end(), dmabuf), stuck_.end());
   return 0;
 }
 
@@ -229,11 +230,12 @@ int IioBuffer::enqueue(const void* argument) {
     die("ENQUEUE into a disabled buffer: the next ATTACH forgets the block, or the next program's enable fills it");
   }
   const bool writes = direction_ == Direction::kInput;
-  if (dmabuf->busyFor(writes)) return -EBUSY;
+  if (dmabuf->busyFor(writes) || std::count(stuck_.begin(), stuck_.end(), dmabuf) != 0) return -EBUSY;
   auto fence = std::make_shared<Fence>();
   fence->writesMemory = writes;
   if (failPreparation_ > 0) {
     failPreparation_--;
+    stuck_.push_back(dmabuf);
     fence->signal(-ENOMEM);
   } else {
     queue_.push_back({dmabuf, wanted.bytes_used, fence});
@@ -282,10 +284,14 @@ void IioBuffer::disable() {
   enabled_ = false;
   disabledBehind_ = false;
   abortAll();
+  showReadiness();
 }
 
 void IioBuffer::disableBehindItsBack() {
-  const bool isTold = !queue_.empty();
+  const bool isTold = std::any_of(queue_.begin(), queue_.end(), [](const Queued& block) {
+    return std::any_of(block.fence->watchers.begin(), block.fence->watchers.end(),
+                       [](const auto& watcher) { return !watcher.expired(); });
+  });
   disable();
   disabledBehind_ = !isTold;
 }
@@ -336,7 +342,7 @@ void IioBuffer::showReadiness() {
   uint64_t count = 0;
   real::read(event_, &count, sizeof count);
   if (direction_ == Direction::kInput) {
-    count = unread_.empty() ? 0 : 1;
+    count = enabled_ && !unread_.empty() ? 1 : 0;
   } else {
     count = room_ > 0 ? 0 : UINT64_MAX - 1;
   }

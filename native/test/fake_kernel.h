@@ -108,12 +108,15 @@ class IioBuffer : public File {
   int ioctl(unsigned long request, void* argument) override;
   long read(void* data, size_t bytes) override;
   long write(const void* data, size_t bytes) override;
-  void released() override { attached_.clear(); }
+  void released() override {
+    attached_.clear();
+    stuck_.clear();
+  }
 
   // What the hardware and other programs do.
   void enable();
   void disable();
-  /** Another program writes 0 to `enable`. The one that streams can know by the blocks that end, where there are any. */
+  /** Another program writes 0 to `enable`. The one that streams can know by the fences that it has. */
   void disableBehindItsBack();
   /** The driver's module is unloaded: blocks are still taken, and never come back. */
   void remove();
@@ -148,6 +151,7 @@ class IioBuffer : public File {
   const int event_;
   const Direction direction_;
   std::vector<DmabufPtr> attached_;
+  std::vector<DmabufPtr> stuck_;  // until they are detached: their transfers could not be submitted
   std::deque<Queued> queue_;
   uint64_t next_ = 0;
   Bytes played_;
