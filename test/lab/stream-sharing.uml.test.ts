@@ -36,9 +36,9 @@ test('two clients get the same blocks; the one that pauses loses some and is tol
   await child.waitForLine(/"msg":"ready"/);
   const ring = { ring: { bytes: 24 * BLOCK_BYTES }, share: true };
   const [fast, slow] = await Promise.all([
-    client({ options: ring, fetch: 100 }),
-    // After the pause come the blocks that it may hold, and then those that followed the loss.
-    client({ options: ring, fetch: 47, pauseEvery: 24, pauseMs: 12_000 }),
+    client({ options: ring, fetch: 130 }),
+    // It pauses with block 43. Then come the blocks that it may hold, 8 and half of the ring, and after the loss some more.
+    client({ options: ring, fetch: 71, pauseEvery: 36, pauseMs: 12_000 }),
   ]);
   for (const result of [fast, slow]) {
     expect(result.mismatches).toBe(0);
