@@ -18,6 +18,7 @@ function labProject(machine: MachineKind, order: number, exclude: readonly strin
       testTimeout: 300_000 * timeFactor * patience(),
       hookTimeout: 300_000 * timeFactor * patience(),
       teardownTimeout: 30_000,
+      expect: { poll: { timeout: 30_000 * timeFactor * patience() } },
     },
   };
 }

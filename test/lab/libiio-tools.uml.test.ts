@@ -1,5 +1,5 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { ADC, MIXED, prepareConverters, SG_MODULES, useBridge } from './bridge.js';
+import { ADC, MIXED, openFiles, prepareConverters, SG_MODULES, useBridge } from './bridge.js';
 import {
   COUNTED,
   expectCounted,
@@ -164,11 +164,14 @@ describe.each([
 
     test('iio_stresstest, killed in the middle, leaves nothing behind', async () => {
       const { machine } = lab;
+      const filesBefore = await openFiles(machine, served.bridge.pid);
       const stress = await machine.spawn(`exec iio_stresstest -u ${uri} -b 256 ${ADC}`);
       onTestFinished(() => stress[Symbol.asyncDispose]());
       await waitForBytes(machine, 'adc', 40 * 256 * 8);
       await stress.kill('SIGKILL');
       await stress.exited;
+      // It opens and closes buffers all the time: that none is open says little.
+      await expect.poll(() => openFiles(machine, served.bridge.pid)).toBe(filesBefore);
       await waitForIdleBuffers(machine);
       await expectCounted(machine, { uri, block: 1024, sets: 2048 });
     });
