@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { afterAll, beforeEach, expect, onTestFinished } from 'vitest';
+import { afterAll, beforeEach, expect, onTestFinished, vi } from 'vitest';
 import type { ExitStatus, GuestProcess } from '../../lab/guest-process.js';
 import type { Machine } from '../../lab/machine.js';
 import type { ModuleSpec } from '../../lab/modules.js';
@@ -171,7 +171,11 @@ export async function expectNothingLeft(machine: Machine): Promise<void> {
     true`,
   );
   expect(left).toBe('');
-  expect(await dmabufCount(machine)).toBe(0);
+  // The kernel frees them in its own time. Not expect.poll, which afterAll() does not have.
+  await vi.waitFor(async () => expect(await dmabufCount(machine)).toBe(0), {
+    interval: 100,
+    timeout: HOST_MS * machine.slowness,
+  });
 }
 
 /** DMA buffers that exist in the guest. */

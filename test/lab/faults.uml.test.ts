@@ -42,7 +42,7 @@ async function expectRecovery(bridge: Bridge, deed: (client: GuestProcess) => Pr
   const { firstBlockMs } = await expectStream(machine, { ...STREAM, bytes: 4 * MIB });
   expect(firstBlockMs).toBeLessThan(usually + RECOVERY_MS * machine.slowness);
   await expect.poll(() => openFiles(machine, bridge.pid)).toBe(filesBefore);
-  expect(await dmabufCount(machine)).toBe(0);
+  await expect.poll(() => dmabufCount(machine)).toBe(0);
 }
 
 /** The client ends by itself, with an error, and has seen no sample that is not one. */

@@ -51,7 +51,7 @@ async function expectSuccessors(bridge: Bridge, seed: number): Promise<void> {
   }
 
   await expect.poll(() => openFiles(machine, bridge.pid)).toBe(filesBefore);
-  expect(await dmabufCount(machine)).toBe(0);
+  await expect.poll(() => dmabufCount(machine)).toBe(0);
   await bridge.expectCleanStop();
 }
 

@@ -66,7 +66,7 @@ async function expectFlat({ batch, batches }: Amount, ...options: readonly strin
   const reports = client.stdout[Symbol.asyncIterator]();
   const settled = async (files: number) => {
     await expect.poll(() => openFiles(machine, bridge.pid)).toBe(files);
-    expect(await dmabufCount(machine)).toBe(0);
+    await expect.poll(() => dmabufCount(machine)).toBe(0);
   };
 
   const idle = await openFiles(machine, bridge.pid);
