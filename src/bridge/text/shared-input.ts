@@ -1,4 +1,5 @@
-import type { ChannelMask, DeviceDescription, RingPolicy } from '@iio-bridge/protocol';
+import { type ChannelMask, type DeviceDescription, IioError, type RingPolicy } from '@iio-bridge/protocol';
+import type { SampleReader } from '../../dataplane/sample-reader.js';
 import type { Backend } from '../../iio/backend.js';
 import { InputCapture, type InputEnvironment, type RingSize } from '../input-capture.js';
 import type { Logger } from '../logger.js';
@@ -161,11 +162,21 @@ export class SharedInput {
   async #openReader(client: InputClient, { input, layout }: Running): Promise<void> {
     const { memory } = this.#options.inputs;
     const isWhole = client.takesWholeBlocks(layout);
-    const reader = await input.capture.openSampleReader(
-      client.nativeLink,
-      this.#options.fifoBlocks,
-      memory.mode !== 'auto' || !isWhole,
-    );
+    let reader: SampleReader;
+    try {
+      reader = await input.capture.openSampleReader(
+        client.nativeLink,
+        this.#options.fifoBlocks,
+        memory.mode !== 'auto' || !isWhole,
+      );
+    } catch (error) {
+      if (!(error instanceof IioError) || error.code !== 'ESHUTDOWN') {
+        throw error;
+      }
+      // Its link has ended, and it is about to leave: no reason for the others to go without samples.
+      client.set(undefined, error);
+      return;
+    }
     client.set({ layout, reader });
     input.notePath(streamPath(reader.path, memory));
   }
