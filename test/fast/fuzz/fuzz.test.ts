@@ -108,7 +108,7 @@ it.each(['auto', 'G'] as const)(
     onTestFinished(async () => void (await served.stop()));
     const { port } = served;
     const steady = [await SteadyClient.binary(port), await SteadyClient.text(port)];
-    const failing = Promise.race(steady.map(({ streaming }) => streaming));
+    const failing = Promise.race(steady.map(({ streaming }) => streaming)).catch((error) => served.explain(error));
     const descriptors = served.openDescriptors;
     const tally: Tally = { cases: 0, links: 0, reached: new Map() };
     const started = performance.now();

@@ -4,9 +4,13 @@ import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFile
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../../../dist/bundle/iio-bridge.js', import.meta.url));
+
+/** From the end of its connections to that of the process. */
+const LAST_WORDS_MS = 2000;
 
 export interface ServedOptions {
   readonly context: string;
@@ -72,6 +76,15 @@ export class ServedProcess {
     if (exitCode !== null || signalCode !== null) {
       throw new Error(`the server has ended with ${signalCode ?? exitCode}: ${this.#stderr}`);
     }
+  }
+
+  /** For a client whose link has ended: rejects with what ended the process, or with `error` if it lives on. */
+  async explain(error: unknown): Promise<never> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      await Promise.race([once(this.#child, 'exit'), delay(LAST_WORDS_MS)]);
+    }
+    this.checkAlive();
+    throw error;
   }
 
   get openDescriptors(): readonly string[] {
