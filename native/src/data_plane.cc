@@ -196,6 +196,14 @@ Capture* DataPlane::capture(Id id) const {
   return found == captures_.end() ? nullptr : found->second.get();
 }
 
+void DataPlane::removeCapture(Id id) {
+  const Capture* gone = capture(id);
+  for (auto entry = readers_.begin(); entry != readers_.end();) {
+    entry = &entry->second->capture() == gone ? readers_.erase(entry) : std::next(entry);
+  }
+  captures_.erase(id);
+}
+
 Reader* DataPlane::reader(Id id) const {
   const auto found = readers_.find(id);
   return found == readers_.end() ? nullptr : found->second.get();

@@ -58,7 +58,8 @@ class DataPlane : private PollClient {
   void addCapture(Id id, std::unique_ptr<Capture> capture) { captures_[id] = std::move(capture); }
   Capture* capture(Id id) const;
   /** Its readers must have been removed. */
-  void removeCapture(Id id) { captures_.erase(id); }
+  /** With the readers that it still has. */
+  void removeCapture(Id id);
 
   void addReader(Id id, std::unique_ptr<Reader> reader) { readers_[id] = std::move(reader); }
   Reader* reader(Id id) const;

@@ -70,6 +70,7 @@ class Reader {
   void linkGone(const Link& link);
 
   ReaderStatistics statistics() const { return statistics_; }
+  Capture& capture() const { return capture_; }
 
  protected:
   /** A filled block, and what this reader lost before it. */
@@ -91,7 +92,6 @@ class Reader {
   /** Blocks that it brought along. */
   virtual size_t own() const = 0;
 
-  Capture& capture() const { return capture_; }
   void release(Entry& entry);
   /** Captured sets that the reader does not get: the record of what is delivered next says so. */
   void noteUndelivered(uint64_t sets);

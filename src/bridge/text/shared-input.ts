@@ -47,6 +47,8 @@ export class SharedInput {
   readonly cyclic = false;
   readonly #options: SharedInputOptions;
   readonly #clients = new Set<InputClient>();
+  /** Also such as have left, and wait for their turn to close it. */
+  readonly #withReader = new Set<InputClient>();
   readonly #queue = new SerialQueue();
   #running: Running | undefined;
 
@@ -177,12 +179,14 @@ export class SharedInput {
       client.set(undefined, error);
       return;
     }
+    this.#withReader.add(client);
     client.set({ layout, reader });
     input.notePath(streamPath(reader.path, memory));
   }
 
   async #closeReader(client: InputClient): Promise<void> {
     const reader = client.opening?.reader;
+    this.#withReader.delete(client);
     client.set(undefined);
     if (reader === undefined) {
       return;
@@ -196,7 +200,7 @@ export class SharedInput {
 
   async #stop(running: Running | undefined): Promise<void> {
     await running?.input.leave(this, async () => {
-      for (const client of this.#clients) {
+      for (const client of [...this.#withReader]) {
         await this.#closeReader(client);
       }
     });
