@@ -166,7 +166,8 @@ class DataPlaneWrap : public Napi::ObjectWrap<DataPlaneWrap> {
   /** (link, inFd, outFd, packetBytes): takes both descriptors. */
   void openUsbLink(const Napi::CallbackInfo& info) {
     post([this, link = id(info[0]), in = number(info[1]), out = number(info[2]), packet = number(info[3])] {
-      addLink(link, std::make_unique<UsbLink>(plane_->aio(), UniqueFd(in), UniqueFd(out), static_cast<size_t>(packet)));
+      addLink(link, std::make_unique<UsbLink>(plane_->aio(), plane_->bus(), UniqueFd(in), UniqueFd(out),
+                                              static_cast<size_t>(packet)));
     });
   }
 

@@ -78,7 +78,7 @@ void DataPlane::run() {
     if (stopRequested_ && (links_.empty() || Clock::now() >= giveUp)) return;
     poller_.clear();
     // ep0 comes first: when it says that the bus is gone, nothing more must be submitted to an endpoint.
-    if (ep0_ >= 0 && !ep0Paused_) poller_.add(ep0_, POLLIN, *this);
+    if (bus_.isToBeRead()) poller_.add(bus_.ep0(), POLLIN, *this);
     poller_.add(wake_.get(), POLLIN, *this);
     for (auto& entry : links_) {
       if (!entry.second->closing()) entry.second->proceed();
@@ -136,11 +136,11 @@ void DataPlane::onReady(int fd) {
 
 void DataPlane::readEp0() {
   uapi::FfsEvent events[4];
-  const ssize_t bytes = ::read(ep0_, events, sizeof events);
+  const ssize_t bytes = ::read(bus_.ep0(), events, sizeof events);
   if (bytes < 0) {
     // EIDRM: a control request was withdrawn by the host, which the next read no longer says. Anything else means that
     // FunctionFS has been taken from us.
-    if (errno != EIDRM && errno != EAGAIN && errno != EINTR) ep0_ = -1;
+    if (errno != EIDRM && errno != EAGAIN && errno != EINTR) bus_.unwatch();
     return;
   }
   for (size_t i = 0; i < static_cast<size_t>(bytes) / sizeof events[0]; i++) {
@@ -148,18 +148,17 @@ void DataPlane::readEp0() {
     if (event.type == uapi::kFfsDisable || event.type == uapi::kFfsUnbind) {
       for (auto& entry : links_) entry.second->busGone();
     }
-    if (event.type == uapi::kFfsSetup) ep0Paused_ = true;
+    if (event.type == uapi::kFfsSetup) bus_.setBusy(true);
     ep0Handler_(event);
   }
 }
 
 void DataPlane::watchEp0(int fd, Ep0Handler handler) {
-  ep0_ = fd;
-  ep0Paused_ = false;
+  bus_.watch(fd);
   ep0Handler_ = std::move(handler);
 }
 
-void DataPlane::unwatchEp0() { ep0_ = -1; }
+void DataPlane::unwatchEp0() { bus_.unwatch(); }
 
 void DataPlane::addLink(Id id, std::unique_ptr<Link> link) { links_[id] = std::move(link); }
 

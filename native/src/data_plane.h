@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "aio.h"
+#include "bus.h"
 #include "capture.h"
 #include "link.h"
 #include "playback.h"
@@ -47,7 +48,8 @@ class DataPlane : private PollClient {
 
   /** Reads ep0's events; `fd` stays the caller's. After a SETUP it is left alone until resumeEp0(). */
   void watchEp0(int fd, Ep0Handler handler);
-  void resumeEp0() { ep0Paused_ = false; }
+  void resumeEp0() { bus_.setBusy(false); }
+  const Bus& bus() const { return bus_; }
   /** Forgets ep0, so that its owner may close it. */
   void unwatchEp0();
 
@@ -95,8 +97,7 @@ class DataPlane : private PollClient {
   std::vector<std::function<void()>> commands_;  // guarded by mutex_
   bool stopping_ = false;                        // guarded by mutex_
   bool stopRequested_ = false;
-  int ep0_ = -1;
-  bool ep0Paused_ = false;
+  Bus bus_;
   bool commandsWaiting_ = false;
   Ep0Handler ep0Handler_;
   std::map<Id, std::unique_ptr<Link>> links_;

@@ -17,8 +17,8 @@ constexpr size_t kSlots = 16;
 
 }  // namespace
 
-InEndpoint::InEndpoint(Aio& aio, UniqueFd fd, std::function<void(int)> failed)
-    : aio_(aio), fd_(std::move(fd)), failed_(std::move(failed)) {
+InEndpoint::InEndpoint(Aio& aio, const Bus& bus, UniqueFd fd, std::function<void(int)> failed)
+    : aio_(aio), bus_(bus), fd_(std::move(fd)), failed_(std::move(failed)) {
   for (size_t i = 0; i < kSlots; i++) {
     slots_.push_back(std::make_unique<Slot>());
     slots_.back()->owner = this;
@@ -102,6 +102,7 @@ void InEndpoint::cancel(Item& item) {
 }
 
 void InEndpoint::collect(Poller& poller) {
+  pump();
   if (closing_) return;
   // All of them, so that several which have ended meanwhile cost one poll(), and none has to be asked in vain.
   for (size_t i = 0; i < next_; i++) {
@@ -204,6 +205,8 @@ bool InEndpoint::submitItem(const std::shared_ptr<Item>& item) {
 }
 
 bool InEndpoint::submitDmabuf(Item& item) {
+  // What it is decides whether there is an endpoint: collect() tries again.
+  if (bus_.hasNews()) return false;
   uapi::FfsDmabufTransfer transfer{item.part.block->dmabuf.get(), 0, item.length};
   if (::ioctl(fd_.get(), uapi::kFfsDmabufTransfer, &transfer) != 0) {
     finish(item, -errno);

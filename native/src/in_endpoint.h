@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "aio.h"
+#include "bus.h"
 #include "block.h"
 #include "fence.h"
 #include "poller.h"
@@ -22,7 +23,7 @@ namespace iio_bridge {
 class InEndpoint : private AioOwner, private PollClient {
  public:
   /** `failed` is called once, with the negative errno, when the endpoint can no longer be used. */
-  InEndpoint(Aio& aio, UniqueFd fd, std::function<void(int)> failed);
+  InEndpoint(Aio& aio, const Bus& bus, UniqueFd fd, std::function<void(int)> failed);
 
   /** A transfer of its own, of bytes that the endpoint keeps until they are sent. */
   void send(std::vector<uint8_t> bytes);
@@ -88,6 +89,7 @@ class InEndpoint : private AioOwner, private PollClient {
   Slot* freeSlot();
 
   Aio& aio_;
+  const Bus& bus_;
   UniqueFd fd_;
   std::function<void(int)> failed_;
   std::deque<std::shared_ptr<Item>> items_;

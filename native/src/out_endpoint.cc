@@ -17,9 +17,10 @@ constexpr size_t kChunkBytes = 128 * 1024;
 
 }  // namespace
 
-OutEndpoint::OutEndpoint(Aio& aio, UniqueFd fd, size_t packetBytes,
+OutEndpoint::OutEndpoint(Aio& aio, const Bus& bus, UniqueFd fd, size_t packetBytes,
                          std::function<void(const uint8_t*, size_t)> received, std::function<void(int)> failed)
     : aio_(aio),
+      bus_(bus),
       fd_(std::move(fd)),
       packetBytes_(packetBytes),
       received_(std::move(received)),
@@ -57,7 +58,7 @@ size_t OutEndpoint::receiveByDma(const std::shared_ptr<Block>& block, size_t byt
   // A controller is given whole packets only: a transfer that ends within one may be followed by another request in the
   // same packet, and some controllers cannot receive less than a packet.
   const size_t whole = bytes / packetBytes_ * packetBytes_;
-  if (closing_ || posted_ > 0 || whole == 0) return 0;
+  if (closing_ || posted_ > 0 || whole == 0 || bus_.hasNews()) return 0;
   uapi::FfsDmabufTransfer request{block->dmabuf.get(), 0, whole};
   if (::ioctl(fd_.get(), uapi::kFfsDmabufTransfer, &request) != 0) return 0;
   // Also of kernels whose fence for this direction is that of a reader: Linux 6.9 to 6.12 without "f_fs: fix DMA-BUF OUT

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "aio.h"
+#include "bus.h"
 #include "block.h"
 #include "fence.h"
 #include "payload.h"
@@ -28,8 +29,8 @@ namespace iio_bridge {
 class OutEndpoint : private AioOwner, private PollClient {
  public:
   /** `received` takes the bytes, in order; `failed` is called once, with the negative errno. */
-  OutEndpoint(Aio& aio, UniqueFd fd, size_t packetBytes, std::function<void(const uint8_t*, size_t)> received,
-              std::function<void(int)> failed);
+  OutEndpoint(Aio& aio, const Bus& bus, UniqueFd fd, size_t packetBytes,
+              std::function<void(const uint8_t*, size_t)> received, std::function<void(int)> failed);
 
   /** 0, or the negative errno of FUNCTIONFS_DMABUF_ATTACH. From the first one on, reads are exact. */
   int attach(int dmabuf);
@@ -78,6 +79,7 @@ class OutEndpoint : private AioOwner, private PollClient {
   void fail(int error);
 
   Aio& aio_;
+  const Bus& bus_;
   UniqueFd fd_;
   size_t packetBytes_;
   std::function<void(const uint8_t*, size_t)> received_;

@@ -2,10 +2,10 @@
 
 namespace iio_bridge {
 
-UsbLink::UsbLink(Aio& aio, UniqueFd in, UniqueFd out, size_t packetBytes)
-    : in_(aio, std::move(in), [this](int error) { close(error); }),
+UsbLink::UsbLink(Aio& aio, const Bus& bus, UniqueFd in, UniqueFd out, size_t packetBytes)
+    : in_(aio, bus, std::move(in), [this](int error) { close(error); }),
       out_(
-          aio, std::move(out), packetBytes, [this](const uint8_t* data, size_t bytes) { received(data, bytes); },
+          aio, bus, std::move(out), packetBytes, [this](const uint8_t* data, size_t bytes) { received(data, bytes); },
           [this](int error) { close(error); }) {}
 
 void UsbLink::send(std::vector<uint8_t> bytes) {

@@ -10,7 +10,7 @@ namespace iio_bridge {
 /** Owns the two endpoint files of one USB pipe. */
 class UsbLink : public Link {
  public:
-  UsbLink(Aio& aio, UniqueFd in, UniqueFd out, size_t packetBytes);
+  UsbLink(Aio& aio, const Bus& bus, UniqueFd in, UniqueFd out, size_t packetBytes);
 
   void send(std::vector<uint8_t> bytes) override;
   void sendBlock(std::vector<std::vector<uint8_t>> heads, BlockPart part, std::function<void(int)> sent) override;

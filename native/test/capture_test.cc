@@ -301,7 +301,7 @@ class Life {
       const auto out = plane_.kernel.openEndpoint(Endpoint::Direction::kOut);
       client.in = in.file;
       client.out = out.file;
-      make = [=](DataPlane& p) { return std::make_unique<UsbLink>(p.aio(), UniqueFd(in.fd), UniqueFd(out.fd), 512); };
+      make = [=](DataPlane& p) { return std::make_unique<UsbLink>(p.aio(), p.bus(), UniqueFd(in.fd), UniqueFd(out.fd), 512); };
     } else {
       int ends[2];
       if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) die("no socket");

@@ -103,7 +103,7 @@ TEST_SUITE("data plane") {
     int closed = 1;
     plane.run([&](DataPlane& p) {
       p.watchEp0(ep0.fd, [](const iio_bridge::uapi::FfsEvent&) {});
-      auto link = std::make_unique<UsbLink>(p.aio(), UniqueFd(in.fd), UniqueFd(out.fd), 512);
+      auto link = std::make_unique<UsbLink>(p.aio(), p.bus(), UniqueFd(in.fd), UniqueFd(out.fd), 512);
       link->setClosedHandler([&](int reason) { closed = reason; });
       p.addLink(1, std::move(link));
       p.link(1)->send(bytes("an answer that nobody fetches"));

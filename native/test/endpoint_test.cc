@@ -13,6 +13,7 @@ using namespace fake;
 using iio_bridge::Aio;
 using iio_bridge::Block;
 using iio_bridge::BlockPart;
+using iio_bridge::Bus;
 using iio_bridge::InEndpoint;
 using iio_bridge::OutEndpoint;
 using iio_bridge::Poller;
@@ -26,7 +27,7 @@ constexpr size_t kKiB = 1024;
 /** An InEndpoint on a fake one, without a thread. */
 struct InRig {
   InRig() : file(kernel.openEndpoint(Endpoint::Direction::kIn)) {
-    endpoint = std::make_unique<InEndpoint>(aio, UniqueFd(file.fd), [this](int error) { failures.push_back(error); });
+    endpoint = std::make_unique<InEndpoint>(aio, bus, UniqueFd(file.fd), [this](int error) { failures.push_back(error); });
   }
   ~InRig() {
     if (endpoint) close();
@@ -71,6 +72,7 @@ struct InRig {
   Kernel kernel;
   Aio aio;
   Kernel::Opened<Endpoint> file;
+  Bus bus;
   std::unique_ptr<InEndpoint> endpoint;
   Poller poller;
   std::vector<int> failures;
@@ -231,8 +233,9 @@ TEST_SUITE("OUT endpoint") {
       std::mt19937 random(seed);
       const auto file = kernel.openEndpoint(Endpoint::Direction::kOut, 512);
       Bytes received;
+      const Bus bus;
       OutEndpoint endpoint(
-          aio, UniqueFd(file.fd), 512,
+          aio, bus, UniqueFd(file.fd), 512,
           [&](const uint8_t* data, size_t count) { received.insert(received.end(), data, data + count); },
           [](int) { FAIL("no failure was due"); });
       kernel.holdCompletions(true);

@@ -68,7 +68,7 @@ class Player {
       in_ = inOpened.file;
       out_ = outOpened.file;
       make = [=](DataPlane& p) {
-        return std::make_unique<UsbLink>(p.aio(), UniqueFd(inOpened.fd), UniqueFd(outOpened.fd), kPacketBytes);
+        return std::make_unique<UsbLink>(p.aio(), p.bus(), UniqueFd(inOpened.fd), UniqueFd(outOpened.fd), kPacketBytes);
       };
     } else {
       int ends[2];
