@@ -170,10 +170,12 @@ describe.each([
       await waitForBytes(machine, 'adc', 40 * 256 * 8);
       await stress.kill('SIGKILL');
       await stress.exited;
-      // It opens and closes buffers all the time: that none is open says little.
-      await expect.poll(() => openFiles(machine, served.bridge.pid)).toBe(filesBefore);
-      await waitForIdleBuffers(machine);
+      // A socket tells that its program has ended. USB does not: there the next program ends what was left open.
+      if (uri !== 'usb:') {
+        await expect.poll(() => openFiles(machine, served.bridge.pid)).toBe(filesBefore);
+      }
       await expectCounted(machine, { uri, block: 1024, sets: 2048 });
+      await waitForIdleBuffers(machine);
     });
   });
 
