@@ -1,5 +1,5 @@
-// Makes one file of each program that starts on the device or in a guest of the lab: a start from a few hundred modules costs
-// a second on a small board. The compiler's output stays what tests and readers import.
+// Makes one file of each program that starts on the device or in a guest of the lab: a start from a few hundred modules takes
+// twice as long. The compiler's output stays what tests and readers import.
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { build } from 'esbuild';

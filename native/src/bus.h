@@ -5,9 +5,9 @@
 namespace iio_bridge {
 
 /**
- * What ep0 can tell of the bus at once. After the controller is unbound, requests for DMABUFs dereference a null pointer in the
+ * What ep0 can tell of the bus at once. After the controller is unbound, a transfer of a DMABUF dereferences a null pointer in the
  * kernel (Linux 6.12), so whoever makes one asks right before, although the loop has looked at ep0 in this turn: between the two
- * remain microseconds.
+ * remain microseconds. ATTACH and DETACH do the same, but not once per block: for them the look of the turn has to do.
  */
 class Bus {
  public:
