@@ -52,7 +52,7 @@ export interface StreamReport {
 
 /** The memory of a client in JavaScript while it streams, after its first blocks. */
 export interface MemoryReport {
-  /** Bytes that were allocated on the JavaScript heap for each block; absent if the garbage collector ran meanwhile. */
+  /** Bytes allocated on the JavaScript heap for each block, as a median; absent if the garbage collector ran meanwhile. */
   readonly heapBytesPerBlock?: number;
   /** Resident bytes of the process: the least and the most, looked at from block to block. */
   readonly leastRss: number;

@@ -138,6 +138,8 @@ describe('a link over a socket', () => {
     link.send(pattern(4 * 1024 * 1024));
     const gone = expect.stringMatching(/^(EPIPE|ECONNRESET)$/);
     const drained = expect(link.drained(1024)).rejects.toThrow(expect.objectContaining({ code: gone }));
+    // Answered after the data plane has heard of the wait before it.
+    await link.drained(4 * 1024 * 1024);
     await peer.close();
     await drained;
     await expect(link.drained()).rejects.toThrow();
