@@ -31,6 +31,7 @@ export default defineConfig({
         test: {
           name: 'fast',
           include: ['test/fast/**/*.test.ts'],
+          maxWorkers: '100%',
           sequence: { groupOrder: 0 },
           testTimeout: 30_000,
           hookTimeout: 30_000,
