@@ -9,8 +9,8 @@ import { z } from 'zod';
 import { type Machine, startMachine } from '../lab/machine.js';
 import { checkoutRoot } from '../lab/paths.js';
 import { BridgeProcess } from './bridge-process.js';
-import type { StreamReport } from './configuration.js';
-import { ADC_NAME, prepareConverter, resetConverters } from './converters.js';
+import type { Direction, StreamReport } from './configuration.js';
+import { prepareConverter, resetConverters } from './converters.js';
 import { COUNTER_SET_BYTES } from './counter.js';
 import { HEAP_NODE_OPTIONS } from './memory.js';
 import { count, KIB, MIB, progress, reportFailure } from './options.js';
@@ -113,18 +113,19 @@ async function compareOverTcp({ repetitions, mib }: Options): Promise<string> {
   return markdownTable(header, rows, 2);
 }
 
-async function watchMemory(machine: Machine, blockBytes: number, gib: number): Promise<string[]> {
+async function watchMemory(machine: Machine, direction: Direction, blockBytes: number, gib: number): Promise<string[]> {
   await resetConverters(machine);
   await using bridge = await BridgeServer.start(machine);
-  const run = { direction: 'rx', blockBytes, blocks: BLOCKS, totalBytes: gib * 1024 * MIB } as const;
-  await prepareConverter(machine, 'adc');
+  const { name } = await prepareConverter(machine, direction === 'rx' ? 'adc' : 'dac');
+  const run = { direction, blockBytes, blocks: BLOCKS, totalBytes: gib * 1024 * MIB };
   const command = typescriptCommand(
-    { ...streamOptions(run), device: ADC_NAME, 'server-pid': bridge.pid, heap: true },
+    { ...streamOptions(run), device: name, 'server-pid': bridge.pid, heap: true },
     HEAP_NODE_OPTIONS,
   );
   const report: StreamReport = JSON.parse(await machine.output(command, { timeoutMs: USB_TIMEOUT_MS }));
   const { heapBytesPerBlock, leastRss, mostRss } = report.memory ?? {};
   return [
+    direction.toUpperCase(),
     sizeText(blockBytes),
     `${gib} GiB`,
     report.mbPerSecond.toFixed(0),
@@ -138,11 +139,13 @@ async function watchOverUsb({ gib }: Options): Promise<string> {
   await using machine = await startMachine('uml', { memoryMiB: GUEST_MEMORY_MIB, log: progress });
   await loadBenchModules(machine);
   const rows: string[][] = [];
-  for (const blockBytes of [64 * KIB, MIB]) {
-    rows.push(await watchMemory(machine, blockBytes, blockBytes < MIB ? gib / 10 : gib));
+  for (const direction of ['rx', 'tx'] as const) {
+    for (const blockBytes of [64 * KIB, MIB]) {
+      rows.push(await watchMemory(machine, direction, blockBytes, blockBytes < MIB ? gib / 10 : gib));
+    }
   }
-  const header = ['block', 'moved', 'MB/s', 'heap bytes/block', 'least RSS MiB', 'most RSS MiB'];
-  return markdownTable(header, rows, 1);
+  const header = ['way', 'block', 'moved', 'MB/s', 'heap bytes/block', 'least RSS MiB', 'most RSS MiB'];
+  return markdownTable(header, rows, 2);
 }
 
 const options = new Command('npm run bench:client --')

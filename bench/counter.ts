@@ -108,9 +108,11 @@ export class CounterChecker {
 
 /** Writes what the simulated DAC checks in its sparse mode, from byte `start` of the stream on. */
 export function fillSparse(bytes: Uint8Array, start: number): void {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let offset = 0; offset < bytes.byteLength; offset += SPARSE_STRIDE_BYTES) {
-    view.setBigUint64(offset, BigInt((start + offset) / COUNTER_SET_BYTES), true);
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / Int32Array.BYTES_PER_ELEMENT);
+  for (let set = 0; set * WORDS_PER_SET < words.length; set += SETS_PER_PAGE) {
+    const counter = start / COUNTER_SET_BYTES + set;
+    words[set * WORDS_PER_SET] = counter % TWO_TO_32;
+    words[set * WORDS_PER_SET + 1] = Math.floor(counter / TWO_TO_32);
   }
 }
 

@@ -16,7 +16,6 @@
 #include "../src/block_reader.h"
 #include "../src/capture.h"
 #include "../src/uapi.h"
-#include "../src/usb_link.h"
 #include "plane.h"
 #include "seeds.h"
 #include "streams.h"
@@ -30,10 +29,8 @@ using iio_bridge::DataPlane;
 using iio_bridge::FrameHeader;
 using iio_bridge::Link;
 using iio_bridge::RingPolicy;
-using iio_bridge::SocketLink;
 using iio_bridge::SourceKind;
 using iio_bridge::UniqueFd;
-using iio_bridge::UsbLink;
 namespace uapi = iio_bridge::uapi;
 
 namespace {
@@ -48,14 +45,14 @@ constexpr DataPlane::Id kCapture = 1;
 constexpr size_t kSetBytes = 8;
 constexpr int kTimeoutMs = 1000;
 constexpr size_t kRingBytes = 1024;
+constexpr size_t kPacketBytes = 512;
+constexpr int kSmallBufferBytes = 4096;
 
 /** What the client of one link knows: the bytes that it has received, and what it waits for. */
 struct Client {
   DataPlane::Id id = 0;
   bool metadata = false;
-  // One of the two.
-  std::shared_ptr<Endpoint> in, out;
-  UniqueFd socket;
+  Wire wire;
 
   bool open = true;  // until the link says that it has closed
   bool hasReader = true;
@@ -178,7 +175,7 @@ class Life {
  private:
   unsigned pick(unsigned count) { return random_() % count; }
   void note(const Client& client, const std::string& what) {
-    plane_.kernel.note("client " + std::to_string(client.id) + (client.in ? ", usb: " : ", socket: ") + what);
+    plane_.kernel.note("client " + std::to_string(client.id) + (client.wire.in ? ", usb: " : ", socket: ") + what);
   }
 
   void settle() {
@@ -295,21 +292,8 @@ class Life {
     Client& client = *clients_.back();
     client.id = static_cast<DataPlane::Id>(clients_.size());
     client.metadata = pick(3) != 0;
-    std::function<std::unique_ptr<Link>(DataPlane&)> make;
-    if (pick(3) != 0 && plane_.kernel.usb().bound()) {
-      const auto in = plane_.kernel.openEndpoint(Endpoint::Direction::kIn);
-      const auto out = plane_.kernel.openEndpoint(Endpoint::Direction::kOut);
-      client.in = in.file;
-      client.out = out.file;
-      make = [=](DataPlane& p) { return std::make_unique<UsbLink>(p.aio(), p.bus(), UniqueFd(in.fd), UniqueFd(out.fd), 512); };
-    } else {
-      int ends[2];
-      if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) die("no socket");
-      const int small = 4096;
-      if (pick(2) == 0) ::setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
-      client.socket.reset(ends[0]);
-      make = [end = ends[1]](DataPlane&) { return std::make_unique<SocketLink>(UniqueFd(end)); };
-    }
+    const bool byUsb = pick(3) != 0 && plane_.kernel.usb().bound();
+    client.wire = byUsb ? Wire::usb(plane_.kernel, kPacketBytes) : Wire::socketPair(pick(2) == 0 ? kSmallBufferBytes : 0);
     BlockReader::Options options;
     options.device = kDevice;
     options.buffer = kBuffer;
@@ -319,7 +303,7 @@ class Life {
     options.sinkByAio = pick(4) == 0;
     options.metadata = client.metadata;
     plane_.run([&](DataPlane& p) {
-      auto link = make(p);
+      auto link = client.wire.makeLink(p);
       link->setClosedHandler([this, &client](int reason) {
         client.open = false;
         note(client, "closed " + std::to_string(reason));
@@ -396,9 +380,9 @@ class Life {
       client->asked[block->first]++;
       note(*client, (again ? "retries " : "asks for ") + std::to_string(block->first) + ", " + std::to_string(bytes));
     }
-    if (client->out) {
-      client->out->hostSends(fake::bytes(request));
-    } else if (::send(client->socket.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) {
+    if (client->wire.out) {
+      client->wire.out->hostSends(fake::bytes(request));
+    } else if (::send(client->wire.socket.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) {
       // It has hung up, or does not read its answers.
       client->unreadable = true;
     }
@@ -407,13 +391,13 @@ class Life {
   void fetch(Client* client, unsigned pieces) {
     if (client == nullptr) return;
     for (unsigned i = 0; i < pieces; i++) {
-      if (client->in) {
-        client->in->hostTakes();
-        const std::string taken = text(client->in->taken());
+      if (client->wire.in) {
+        client->wire.in->hostTakes();
+        const std::string taken = text(client->wire.in->taken());
         client->received = taken;
-      } else if (client->socket) {
+      } else if (client->wire.socket) {
         char piece[3000];
-        const ssize_t count = ::recv(client->socket.get(), piece, sizeof piece, 0);
+        const ssize_t count = ::recv(client->wire.socket.get(), piece, sizeof piece, 0);
         if (count > 0) client->received.append(piece, static_cast<size_t>(count));
       }
       plane_.settle();
@@ -466,9 +450,9 @@ class Life {
   void closeLink() {
     Client* client = anyClient();
     if (client == nullptr) return;
-    if (client->socket && pick(2) == 0) {
+    if (client->wire.socket && pick(2) == 0) {
       client->mayFail = client->unreadable = true;
-      client->socket.reset();
+      client->wire.socket.reset();
     } else {
       plane_.run([&](DataPlane& p) { p.closeLink(client->id); });
     }

@@ -5,7 +5,6 @@
 #include <thread>
 
 #include "../src/uapi.h"
-#include "../src/usb_link.h"
 #include "plane.h"
 #include "streams.h"
 
@@ -15,7 +14,6 @@ using iio_bridge::Link;
 using iio_bridge::SampleIo;
 using iio_bridge::SocketLink;
 using iio_bridge::UniqueFd;
-using iio_bridge::UsbLink;
 
 TEST_SUITE("data plane") {
   TEST_CASE("echoes on many links at once while other threads open, use and close them") {
@@ -98,19 +96,18 @@ TEST_SUITE("data plane") {
     Plane plane;
     const auto ep0 = plane.kernel.openEp0();
     const UniqueFd ep0Fd(ep0.fd);
-    const auto in = plane.kernel.openEndpoint(Endpoint::Direction::kIn);
-    const auto out = plane.kernel.openEndpoint(Endpoint::Direction::kOut);
+    const Wire wire = Wire::usb(plane.kernel, 512);
     int closed = 1;
     plane.run([&](DataPlane& p) {
       p.watchEp0(ep0.fd, [](const iio_bridge::uapi::FfsEvent&) {});
-      auto link = std::make_unique<UsbLink>(p.aio(), p.bus(), UniqueFd(in.fd), UniqueFd(out.fd), 512);
+      auto link = wire.makeLink(p);
       link->setClosedHandler([&](int reason) { closed = reason; });
       p.addLink(1, std::move(link));
       p.link(1)->send(bytes("an answer that nobody fetches"));
       p.link(1)->pull(Link::Want::kLine, 100, [](int, std::vector<uint8_t>) {});
     });
-    CHECK(in.file->queued() == 1);
-    CHECK(out.file->queued() == 16);
+    CHECK(wire.in->queued() == 1);
+    CHECK(wire.out->queued() == 16);
     plane.kernel.holdCompletions(true);
     plane.kernel.usb().unbind();
     plane.settle();
@@ -123,20 +120,18 @@ TEST_SUITE("data plane") {
 
   TEST_CASE("a client that leaves its last answer unread is given up after a second") {
     Plane plane;
-    int ends[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) die("no socket");
-    const UniqueFd client(ends[0]);
+    const Wire wire = Wire::socketPair();
     std::vector<std::string> lines;
     int closed = 1;
     plane.run([&](DataPlane& p) {
-      auto link = std::make_unique<SocketLink>(UniqueFd(ends[1]));
+      auto link = wire.makeLink(p);
       link->setClosedHandler([&](int reason) { closed = reason; });
       p.addLink(1, std::move(link));
       p.link(1)->pull(Link::Want::kLine, 100,
                       [&](int, std::vector<uint8_t> bytes) { lines.push_back(text(bytes)); });
     });
-    static_cast<void>(::write(client.get(), "PRINT\n", 6));
-    ::shutdown(client.get(), SHUT_WR);
+    static_cast<void>(::write(wire.socket.get(), "PRINT\n", 6));
+    ::shutdown(wire.socket.get(), SHUT_WR);
     plane.settle();
     plane.settle();
     CHECK(lines == std::vector<std::string>{"PRINT\n"});

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 
 #include "../src/data_plane.h"
+#include "../src/unique_fd.h"
 #include "fake_kernel.h"
 #include "turns.h"
 
@@ -27,6 +29,18 @@ class Plane {
 
  private:
   iio_bridge::DataPlane plane_;
+};
+
+/** The client's ends of a link, either of USB or of a socket, and how a data plane makes the link itself. */
+struct Wire {
+  static Wire usb(Kernel& kernel, size_t packetBytes);
+  /** `sendBufferBytes`: what the kernel may hold of what the link sends, about; 0 is its default. */
+  static Wire socketPair(int sendBufferBytes = 0);
+
+  EndpointPtr in, out;
+  iio_bridge::UniqueFd socket;
+  /** To be called once. */
+  std::function<std::unique_ptr<iio_bridge::Link>(iio_bridge::DataPlane&)> makeLink;
 };
 
 }  // namespace fake

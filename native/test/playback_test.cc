@@ -14,7 +14,6 @@
 
 #include "../src/playback.h"
 #include "../src/uapi.h"
-#include "../src/usb_link.h"
 #include "plane.h"
 #include "seeds.h"
 #include "streams.h"
@@ -24,9 +23,7 @@ using iio_bridge::DataPlane;
 using iio_bridge::FrameHeader;
 using iio_bridge::Link;
 using iio_bridge::Playback;
-using iio_bridge::SocketLink;
 using iio_bridge::UniqueFd;
-using iio_bridge::UsbLink;
 namespace uapi = iio_bridge::uapi;
 
 namespace {
@@ -61,23 +58,9 @@ class Player {
     wanted.sampleBytes = kSetBytes;
     wanted.maxPayloadBytes = 2 * kMostBytes;
     wanted.sourceByCopy = options.sourceByCopy;
-    std::function<std::unique_ptr<Link>(DataPlane&)> make;
-    if (options.usb) {
-      const auto inOpened = plane.kernel.openEndpoint(Endpoint::Direction::kIn, kPacketBytes);
-      const auto outOpened = plane.kernel.openEndpoint(Endpoint::Direction::kOut, kPacketBytes);
-      in_ = inOpened.file;
-      out_ = outOpened.file;
-      make = [=](DataPlane& p) {
-        return std::make_unique<UsbLink>(p.aio(), p.bus(), UniqueFd(inOpened.fd), UniqueFd(outOpened.fd), kPacketBytes);
-      };
-    } else {
-      int ends[2];
-      if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) die("no socket");
-      socket_.reset(ends[0]);
-      make = [end = ends[1]](DataPlane&) { return std::make_unique<SocketLink>(UniqueFd(end)); };
-    }
+    wire_ = options.usb ? Wire::usb(plane.kernel, kPacketBytes) : Wire::socketPair();
     plane.run([&](DataPlane& p) {
-      auto link = make(p);
+      auto link = wire_.makeLink(p);
       link->setClosedHandler([this](int) { isOpen = false; });
       pull(*link);
       auto playback = std::make_unique<Playback>(UniqueFd(opened.fd), UniqueFd(), wanted);
@@ -132,13 +115,15 @@ class Player {
 
   /** The answers that have come since the last call: block → code. */
   std::vector<std::pair<uint16_t, int32_t>> answers() {
-    if (in_) {
-      while (in_->hostTakes()) plane.settle();
-      received_ = text(in_->taken());
+    if (wire_.in) {
+      while (wire_.in->hostTakes()) plane.settle();
+      received_ = text(wire_.in->taken());
     } else {
       char piece[4096];
       ssize_t count;
-      while ((count = ::recv(socket_.get(), piece, sizeof piece, 0)) > 0) received_.append(piece, static_cast<size_t>(count));
+      while ((count = ::recv(wire_.socket.get(), piece, sizeof piece, 0)) > 0) {
+        received_.append(piece, static_cast<size_t>(count));
+      }
     }
     std::vector<std::pair<uint16_t, int32_t>> found;
     for (FrameHeader header; parsed_ + sizeof header <= received_.size(); parsed_ += sizeof header) {
@@ -161,9 +146,9 @@ class Player {
 
  private:
   void send(const std::string& bytes) {
-    if (out_) {
-      out_->hostSends(fake::bytes(bytes));
-    } else if (::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(bytes.size())) {
+    if (wire_.out) {
+      wire_.out->hostSends(fake::bytes(bytes));
+    } else if (::send(wire_.socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(bytes.size())) {
       die("the socket did not take what the client sends");
     }
     plane.settle();
@@ -192,8 +177,7 @@ class Player {
     });
   }
 
-  EndpointPtr in_, out_;
-  UniqueFd socket_;
+  Wire wire_;
   std::string received_;
   size_t parsed_ = 0;
   uint64_t next_ = 0;

@@ -1,4 +1,12 @@
-import { ChannelMask, encodeU64, IioError, packCode, type SampleLayout, sampleLayout } from '@iio-bridge/protocol';
+import {
+  ChannelMask,
+  encodeU64,
+  FRAME_HEADER_BYTES,
+  IioError,
+  packCode,
+  type SampleLayout,
+  sampleLayout,
+} from '@iio-bridge/protocol';
 import type { Answer, BinaryClient, Request } from './binary-client.js';
 import type { ControlLink } from './control-link.js';
 import { withDeadline } from './deadline.js';
@@ -6,6 +14,9 @@ import type { StreamPlan } from './session.js';
 
 /** A block's length travels in a signed 32-bit code. Bytes. */
 const MAX_BLOCK_BYTES = 2 ** 31 - 1;
+/** In a request for a block, which is a frame's header and a u64. Bytes. */
+export const REQUEST_LENGTH_OFFSET = FRAME_HEADER_BYTES;
+const BLOCK_REQUEST_BYTES = REQUEST_LENGTH_OFFSET + 8;
 /** How long an orderly end may take before the link is just closed, which makes the server clean up. Milliseconds. */
 const TEARDOWN_BUDGET_MS = 700;
 
@@ -46,12 +57,30 @@ export class BinaryBuffer {
     }
   }
 
+  /** What asks for a transfer of a block, but for the samples: the header, and at {@link REQUEST_LENGTH_OFFSET} the length. */
+  blockRequest(operation: 'TRANSFER_BLOCK' | 'ENQUEUE_BLOCK_CYCLIC', index: number): Uint8Array {
+    const request = new Uint8Array(BLOCK_REQUEST_BYTES);
+    request.set(this.client.encode({ operation, ...this.blockAddress(index) }));
+    request.set(encodeU64(this.blockBytes), REQUEST_LENGTH_OFFSET);
+    return request;
+  }
+
+  /** How such a request goes to the server: in one transfer where it takes that. */
+  transfersOf(request: Uint8Array, isBridge: boolean): readonly Uint8Array[] {
+    const isOne = isBridge || this.client.link.packetSize === 1;
+    return isOne ? [request] : [request.subarray(0, REQUEST_LENGTH_OFFSET), request.subarray(REQUEST_LENGTH_OFFSET)];
+  }
+
+  blockAddress(index: number): { readonly clientId: number; readonly device: number; readonly code: number } {
+    const { device, bufferIndex } = this.plan;
+    return { clientId: index + 1, device: device.index, code: packCode(index, bufferIndex) };
+  }
+
   async createBlocks(): Promise<void> {
-    const { blocks, bufferIndex } = this.plan;
+    const { blocks } = this.plan;
     for (let block = 0; block < blocks; block++) {
       await this.order('CREATE_BLOCK', `create block ${block} (${this.blockBytes} bytes) of`, {
-        clientId: block + 1,
-        code: packCode(block, bufferIndex),
+        ...this.blockAddress(block),
         payload: [encodeU64(this.blockBytes)],
       });
       this.#blocksCreated++;

@@ -2,10 +2,8 @@ import {
   BLOCK_RECORD_BYTES,
   blockFailureOf,
   ERRNO,
-  encodeU64,
   errnoName,
   IioError,
-  packCode,
   type SampleLayout,
 } from '@iio-bridge/protocol';
 import { BinaryBuffer } from './binary-buffer.js';
@@ -141,24 +139,16 @@ class InputBlock implements BlockHandle, CapturedBlock {
   #buffer: PayloadBuffer | undefined;
   bytes: Uint8Array<ArrayBuffer> = NO_BYTES;
 
-  constructor(
-    capture: BinaryCapture,
-    { plan, client, blockBytes, layout }: BinaryBuffer,
-    traits: ServerTraits,
-    index: number,
-    pool: BufferPool,
-  ) {
+  constructor(capture: BinaryCapture, buffer: BinaryBuffer, traits: ServerTraits, index: number, pool: BufferPool) {
+    const { plan, client, blockBytes, layout } = buffer;
+    const address = buffer.blockAddress(index);
     this.what = `${plan.what}, block ${index}`;
-    this.clientId = index + 1;
+    this.clientId = address.clientId;
     this.blockBytes = blockBytes;
     this.#setBytes = layout.bytes;
     this.pool = pool;
     this.records = plan.extensions?.metadata === true;
-    const address = { clientId: index + 1, device: plan.device.index, code: packCode(index, plan.bufferIndex) };
-    const header = client.encode({ operation: 'TRANSFER_BLOCK', ...address });
-    const length = encodeU64(blockBytes);
-    this.transferRequest =
-      traits.isBridge || client.link.packetSize === 1 ? [concatenated(header, length)] : [header, length];
+    this.transferRequest = buffer.transfersOf(buffer.blockRequest('TRANSFER_BLOCK', index), traits.isBridge);
     this.retryRequest = [client.encode({ operation: 'RETRY_DEQUEUE_BLOCK', ...address })];
     this.#capture = capture;
     this.#record = this.records ? new Uint8Array(BLOCK_RECORD_BYTES) : undefined;
@@ -193,11 +183,4 @@ class InputBlock implements BlockHandle, CapturedBlock {
     this.#buffer = undefined;
     this.bytes = NO_BYTES;
   }
-}
-
-function concatenated(first: Uint8Array, second: Uint8Array): Uint8Array {
-  const both = new Uint8Array(first.length + second.length);
-  both.set(first);
-  both.set(second, first.length);
-  return both;
 }

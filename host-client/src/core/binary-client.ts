@@ -311,12 +311,8 @@ export class BinaryClient {
     }
     conversation.awaited = true;
     this.#blocksAwaited++;
-    // No destructuring: that makes an iterator, and this happens per block.
-    const first = transfers[0];
-    if (transfers.length === 1 && first !== undefined) {
-      this.#link.post(first, this.#onWriteFailed);
-    } else {
-      this.#write(transfers);
+    for (const transfer of transfers) {
+      this.#link.post(transfer, this.#onWriteFailed);
     }
     this.#predict();
   }

@@ -1,5 +1,5 @@
-import { BLOCK_RECORD_BYTES, encodeU64, type IioError, packCode, type SampleLayout } from '@iio-bridge/protocol';
-import { BinaryBuffer } from './binary-buffer.js';
+import { BLOCK_RECORD_BYTES, encodeU64, type IioError, type SampleLayout } from '@iio-bridge/protocol';
+import { BinaryBuffer, REQUEST_LENGTH_OFFSET } from './binary-buffer.js';
 import { blockError, isDequeueTimeout } from './binary-capture.js';
 import type { BinaryClient, BlockHandle } from './binary-client.js';
 import type { ServerTraits } from './binary-session.js';
@@ -40,7 +40,7 @@ export class BinaryPlayback implements Playback {
       const operation = cyclic ? 'ENQUEUE_BLOCK_CYCLIC' : 'TRANSFER_BLOCK';
       playback.#blocks = Array.from(
         { length: plan.blocks },
-        (_, index) => new OutputBlock(playback, buffer, operation, index),
+        (_, index) => new OutputBlock(playback, buffer, traits, operation, index),
       );
       client.whenFailed((error) => playback.#fail(error));
       return playback;
@@ -83,7 +83,7 @@ export class BinaryPlayback implements Playback {
       this.#sink.onPlayed(block);
     } else if (isDequeueTimeout(code)) {
       this.#sink.onRetry();
-      this.#buffer.client.requestBlock(block, [block.retryRequest]);
+      this.#buffer.client.requestBlock(block, block.retryRequest);
     } else {
       this.#fail(blockError(block.what, code));
     }
@@ -106,28 +106,35 @@ class OutputBlock implements BlockHandle, PlaybackBlock {
   readonly pool = new BufferPool(0, 0);
   readonly records: boolean;
   readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly retryRequest: Uint8Array;
+  readonly retryRequest: readonly Uint8Array[];
   readonly #playback: BinaryPlayback;
-  readonly #header: Uint8Array;
-  readonly #length: Uint8Array;
+  readonly #request: Uint8Array;
+  readonly #requestTransfers: readonly Uint8Array[];
+  /** With all of the block behind it. */
+  readonly #whole: readonly Uint8Array[];
   readonly #record: Uint8Array<ArrayBuffer> | undefined;
+  #requested: number;
   #hasRecord = false;
 
   constructor(
     playback: BinaryPlayback,
-    { plan, client, blockBytes }: BinaryBuffer,
+    buffer: BinaryBuffer,
+    traits: ServerTraits,
     operation: 'TRANSFER_BLOCK' | 'ENQUEUE_BLOCK_CYCLIC',
     index: number,
   ) {
+    const { plan, client, blockBytes } = buffer;
+    const address = buffer.blockAddress(index);
     this.#playback = playback;
     this.what = `${plan.what}, block ${index}`;
-    this.clientId = index + 1;
+    this.clientId = address.clientId;
     this.records = plan.extensions?.metadata === true;
     this.bytes = new Uint8Array(blockBytes);
-    const address = { clientId: index + 1, device: plan.device.index, code: packCode(index, plan.bufferIndex) };
-    this.#header = client.encode({ operation, ...address });
-    this.#length = encodeU64(blockBytes);
-    this.retryRequest = client.encode({ operation: 'RETRY_DEQUEUE_BLOCK', ...address });
+    this.#request = buffer.blockRequest(operation, index);
+    this.#requestTransfers = buffer.transfersOf(this.#request, traits.isBridge);
+    this.#whole = [...this.#requestTransfers, this.bytes];
+    this.#requested = blockBytes;
+    this.retryRequest = [client.encode({ operation: 'RETRY_DEQUEUE_BLOCK', ...address })];
     this.#record = this.records ? new Uint8Array(BLOCK_RECORD_BYTES) : undefined;
   }
 
@@ -135,9 +142,13 @@ class OutputBlock implements BlockHandle, PlaybackBlock {
     return this.#hasRecord ? this.#record : undefined;
   }
 
+  /** What asks the server to play the first `bytes` bytes. */
   transfer(bytes: number): readonly Uint8Array[] {
-    this.#length.set(encodeU64(bytes));
-    return [this.#header, this.#length, this.bytes.subarray(0, bytes)];
+    if (bytes !== this.#requested) {
+      this.#requested = bytes;
+      this.#request.set(encodeU64(bytes), REQUEST_LENGTH_OFFSET);
+    }
+    return bytes === this.bytes.length ? this.#whole : [...this.#requestTransfers, this.bytes.subarray(0, bytes)];
   }
 
   onAnswer(

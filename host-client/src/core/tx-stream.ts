@@ -46,20 +46,22 @@ export class TxBlock implements Disposable {
   /** Sample sets that fit. */
   readonly samples: number;
   readonly layout: SampleLayout;
-  readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #block: PlaybackBlock;
   #owner: TxBlockOwner | undefined;
+  readonly #playback: Playback;
 
-  constructor(owner: TxBlockOwner, layout: SampleLayout, bytes: Uint8Array<ArrayBuffer>) {
+  constructor(owner: TxBlockOwner, playback: Playback, block: PlaybackBlock) {
     this.#owner = owner;
-    this.layout = layout;
-    this.samples = bytes.length / layout.bytes;
-    this.#bytes = bytes;
+    this.#playback = playback;
+    this.#block = block;
+    this.layout = playback.layout;
+    this.samples = block.bytes.length / this.layout.bytes;
   }
 
   /** The raw sample sets. @throws IioError `RELEASED` */
   get bytes(): Uint8Array<ArrayBuffer> {
     this.#requireOwner();
-    return this.#bytes;
+    return this.#block.bytes;
   }
 
   /** All channels as one typed array, as {@link RxBlock.interleaved}. @throws IioError `RELEASED` */
@@ -86,14 +88,14 @@ export class TxBlock implements Disposable {
       throw new IioError('EINVAL', `a block of ${this.samples} samples cannot send ${samples}`);
     }
     this.#owner = undefined;
-    owner.send(samples * this.layout.bytes);
+    owner.sent(this.#playback, this.#block, samples * this.layout.bytes);
   }
 
   /** Gives the block back unsent. Does nothing after `send()`. */
   release(): void {
     const owner = this.#owner;
     this.#owner = undefined;
-    owner?.release();
+    owner?.released(this.#playback, this.#block);
   }
 
   [Symbol.dispose](): void {
@@ -108,9 +110,10 @@ export class TxBlock implements Disposable {
   }
 }
 
+/** Who lent a block of a playback. */
 interface TxBlockOwner {
-  send(bytes: number): void;
-  release(): void;
+  sent(playback: Playback, block: PlaybackBlock, bytes: number): void;
+  released(playback: Playback, block: PlaybackBlock): void;
 }
 
 /**
@@ -130,8 +133,12 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
   readonly #waiters: Waiters<IteratorResult<TxBlock, undefined>>;
   readonly #flushes: Waiters<void>;
   readonly #onAbort: () => void;
+  readonly #owner: TxBlockOwner = {
+    sent: (playback, block, bytes) => this.#sent(playback, block, bytes),
+    released: (playback, block) => this.#released(playback, block),
+  };
   #playback: Playback | undefined;
-  #idle: PlaybackBlock[] = [];
+  #idle: TxBlock[] = [];
   #layout: SampleLayout = { bytes: 0, channels: [] };
   #failure: IioError | undefined;
   #closing: Promise<void> | undefined;
@@ -227,7 +234,11 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
       return Promise.resolve({ done: true, value: undefined });
     }
     const block = this.#idle.shift();
-    return block === undefined ? this.#waiters.wait() : Promise.resolve({ done: false, value: this.#lend(block) });
+    if (block === undefined) {
+      return this.#waiters.wait();
+    }
+    this.#held++;
+    return Promise.resolve({ done: false, value: block });
   }
 
   [Symbol.asyncIterator](): AsyncIterator<TxBlock, undefined> {
@@ -308,7 +319,11 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
     let started = false;
     let failed: IioError | undefined;
     const sink: PlaybackSink = {
-      onPlayed: (block) => epoch === this.#epoch && this.#played(block),
+      onPlayed: (block) => {
+        if (epoch === this.#epoch && this.#playback !== undefined) {
+          this.#played(this.#playback, block);
+        }
+      },
       onRetry: () => {
         this.#retries++;
       },
@@ -331,33 +346,13 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
     started = true;
     this.#layout = playback.layout;
     for (const block of playback.blocks) {
-      this.#becomesIdle(block);
+      this.#becomesIdle(playback, block);
     }
   }
 
-  #lend(block: PlaybackBlock): TxBlock {
-    this.#held++;
-    const playback = this.#playback;
-    return new TxBlock(
-      {
-        send: (bytes) => {
-          this.#held--;
-          this.#send(playback, block, bytes);
-        },
-        release: () => {
-          this.#held--;
-          if (playback === this.#playback) {
-            this.#becomesIdle(block);
-          }
-        },
-      },
-      this.#layout,
-      block.bytes,
-    );
-  }
-
-  #send(playback: Playback | undefined, block: PlaybackBlock, bytes: number): void {
-    if (playback === undefined || playback !== this.#playback || this.#closing !== undefined) {
+  #sent(playback: Playback, block: PlaybackBlock, bytes: number): void {
+    this.#held--;
+    if (playback !== this.#playback || this.#closing !== undefined) {
       // Of an epoch that is over: its samples were for a buffer that is gone.
       return;
     }
@@ -372,20 +367,29 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
     playback.send(block, length);
   }
 
-  #becomesIdle(block: PlaybackBlock): void {
+  #released(playback: Playback, block: PlaybackBlock): void {
+    this.#held--;
+    if (playback === this.#playback) {
+      this.#becomesIdle(playback, block);
+    }
+  }
+
+  #becomesIdle(playback: Playback, block: PlaybackBlock): void {
     const cyclicIsOver = this.#options.cyclic === true && this.#blocks > 0;
     if (cyclicIsOver) {
       this.#waiters.resolveAll({ done: true, value: undefined });
       return;
     }
-    this.#idle.push(block);
-    const next = this.#waiters.hasWaiters ? this.#idle.shift() : undefined;
-    if (next !== undefined) {
-      this.#waiters.resolveOne({ done: false, value: this.#lend(next) });
+    const idle = new TxBlock(this.#owner, playback, block);
+    if (this.#waiters.hasWaiters) {
+      this.#held++;
+      this.#waiters.resolveOne({ done: false, value: idle });
+    } else {
+      this.#idle.push(idle);
     }
   }
 
-  #played(block: PlaybackBlock): void {
+  #played(playback: Playback, block: PlaybackBlock): void {
     this.#inFlight--;
     this.#lastAt = performance.now();
     if (this.#playedBytes === 0) {
@@ -396,8 +400,8 @@ export class TxStream implements AsyncIterable<TxBlock>, AsyncDisposable {
     if (block.record !== undefined) {
       this.#count(block.record);
     }
-    this.#becomesIdle(block);
-    if (this.#inFlight === 0) {
+    this.#becomesIdle(playback, block);
+    if (this.#inFlight === 0 && this.#flushes.hasWaiters) {
       this.#flushes.resolveAll(undefined);
     }
   }

@@ -57,6 +57,8 @@ export class TcpLink implements Link {
   /** What came before it was asked for: nothing more is received until it is gone. */
   #leftStart = 0;
   #leftEnd = 0;
+  /** Somebody is about to distribute that, or just doing it. */
+  #willDeliver = false;
   #lent: PostedRead | undefined;
   #failure: IioError | undefined;
   #closing = false;
@@ -94,10 +96,11 @@ export class TcpLink implements Link {
     read.filled = 0;
     read.cancelled = false;
     this.#reads.push(read);
-    if (this.#leftEnd > this.#leftStart) {
-      queueMicrotask(this.#deliverLeft);
-    } else {
+    if (this.#leftEnd === this.#leftStart) {
       this.#socket.resume();
+    } else if (!this.#willDeliver) {
+      this.#willDeliver = true;
+      queueMicrotask(this.#deliverLeft);
     }
     return read;
   }
@@ -202,6 +205,8 @@ export class TcpLink implements Link {
   }
 
   #distribute(source: Uint8Array, from: number, to: number): number {
+    // Reads that are posted meanwhile are served by this loop.
+    this.#willDeliver = true;
     let at = from;
     while (at < to) {
       const head = this.#reads.first;
@@ -213,6 +218,7 @@ export class TcpLink implements Link {
       at += taken;
       this.#fill(head, taken);
     }
+    this.#willDeliver = false;
     return at;
   }
 
