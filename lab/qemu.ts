@@ -54,6 +54,8 @@ function launch(kind: QemuKind, kernel: BootFiles, options: MachineOptions, acce
     'rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose',
     'ro',
     'panic=-1',
+    // Emulated and with all checks, a healthy kernel is slower than the usual limits allow. Seconds.
+    ...(kind === 'qemu-debug' ? ['rcupdate.rcu_cpu_stall_timeout=300'] : []),
     ...guestKernelArgs(kind, PORT_NAME, options.kernelArgs ?? []),
   ];
   const debugFactor = kind === 'qemu-debug' ? 3 : 1;
