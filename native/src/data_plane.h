@@ -59,7 +59,6 @@ class DataPlane : private PollClient {
 
   void addCapture(Id id, std::unique_ptr<Capture> capture) { captures_[id] = std::move(capture); }
   Capture* capture(Id id) const;
-  /** Its readers must have been removed. */
   /** With the readers that it still has. */
   void removeCapture(Id id);
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "aio.h"
-#include "bus.h"
 #include "block.h"
+#include "bus.h"
 #include "fence.h"
 #include "payload.h"
 #include "poller.h"

@@ -111,6 +111,7 @@ it.each(['auto', 'G'] as const)(
     const steady = [await SteadyClient.binary(port), await SteadyClient.text(port)];
     const failing = Promise.race(steady.map(({ streaming }) => streaming)).catch((error) => served.explain(error));
     const descriptors = served.openDescriptors;
+    const allLinksGone = () => vi.waitFor(() => expect(served.openDescriptors).toEqual(descriptors), 10_000);
     const tally: Tally = { cases: 0, links: 0, reached: new Map() };
     const started = performance.now();
     for (let batch = 0; tally.cases < CASES / 2; batch++) {
@@ -125,7 +126,7 @@ it.each(['auto', 'G'] as const)(
       await Promise.race([Promise.all(workers), failing]);
       served.checkAlive();
       expect(served.errors).toEqual([]);
-      await vi.waitFor(() => expect(served.openDescriptors).toEqual(descriptors), 10_000);
+      await allLinksGone();
       await checkFreshClient(port);
       await vi.waitFor(() => expect(steady.every(({ sets }, i) => sets > (before[i] ?? 0))).toBe(true), 10_000);
       expect(served.memory.peak).toBeLessThan(RESIDENT_MIB);
@@ -133,10 +134,10 @@ it.each(['auto', 'G'] as const)(
     // Those whose device was always another link's: now there is no other.
     const random = randomNumbers(SEED);
     for (const name of STATE_NAMES.filter((state) => !tally.reached.has(state))) {
-      await vi.waitFor(() => expect(served.openDescriptors).toEqual(descriptors), 10_000);
+      await allLinksGone();
       await abuse(port, random, tally, name);
     }
-    await vi.waitFor(() => expect(served.openDescriptors).toEqual(descriptors), 10_000);
+    await allLinksGone();
     const seconds = (performance.now() - started) / 1000;
     await Promise.all(steady.map((client) => client.stop()));
     expect([...tally.reached.keys()].toSorted()).toEqual(STATE_NAMES.toSorted());
