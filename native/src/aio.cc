@@ -27,9 +27,10 @@ struct AioRing {
 static_assert(sizeof(AioRing) == 32);
 constexpr uint32_t kRingMagic = 0xa10a10a1;
 
-void finish(const io_event& event) {
-  auto* request = reinterpret_cast<AioRequest*>(static_cast<uintptr_t>(event.data));
-  request->owner->onAioDone(*request, static_cast<long>(event.res));
+/** Null where the kernel's ring is not one that we can read. */
+AioRing* ringOf(aio_context_t context) {
+  auto* ring = reinterpret_cast<AioRing*>(context);
+  return ring->magic == kRingMagic && ring->incompat_features == 0 ? ring : nullptr;
 }
 
 }  // namespace
@@ -68,7 +69,9 @@ int Aio::submit(AioRequest* const* requests, unsigned count) {
   if (count > 64) count = 64;
   for (unsigned i = 0; i < count; i++) controls[i] = &requests[i]->control;
   const long taken = ::syscall(SYS_io_submit, context_, static_cast<long>(count), controls);
-  return taken < 0 ? -errno : static_cast<int>(taken);
+  if (taken < 0) return -errno;
+  outstanding_ += static_cast<size_t>(taken);
+  return static_cast<int>(taken);
 }
 
 void Aio::cancel(AioRequest& request) {
@@ -76,9 +79,27 @@ void Aio::cancel(AioRequest& request) {
   ::syscall(SYS_io_cancel, context_, &request.control, &unused);
 }
 
+void Aio::finish(const io_event& event) {
+  outstanding_--;
+  auto* request = reinterpret_cast<AioRequest*>(static_cast<uintptr_t>(event.data));
+  request->owner->onAioDone(*request, static_cast<long>(event.res));
+}
+
+Aio::Controller Aio::controller() const {
+  const AioRing* ring = ringOf(context_);
+  if (ring == nullptr) return Controller::kUnknown;
+  const uint32_t tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+  size_t ended = 0;
+  for (uint32_t at = ring->head; at != tail; at = (at + 1) % ring->nr) {
+    if (ring->events[at].res == -ESHUTDOWN) return Controller::kGone;
+    ended++;
+  }
+  return outstanding_ > ended ? Controller::kBound : Controller::kUnknown;
+}
+
 void Aio::reap() {
-  auto* ring = reinterpret_cast<AioRing*>(context_);
-  if (ring->magic != kRingMagic || ring->incompat_features != 0) {
+  AioRing* ring = ringOf(context_);
+  if (ring == nullptr) {
     io_event events[64];
     timespec none{};
     long count;

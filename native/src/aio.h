@@ -54,13 +54,24 @@ class Aio {
   /** Hands every ended request to its owner. */
   void reap();
   void clearEvent();
+  /** What the ring shows of the controller behind the endpoints. */
+  enum class Controller { kBound, kGone, kUnknown };
+  /**
+   * Costs no system call. Linux takes every request back, and writes its end into the ring, before it lets go of the controller
+   * (drain_workqueue() in ffs_func_unbind()): so it is bound while a request is still with the kernel, and on its way out once
+   * one has ended with ESHUTDOWN.
+   */
+  Controller controller() const;
 
  private:
+  void finish(const io_event& event);
   void prepare(AioRequest& request, uint16_t op, int fd, uint64_t data, size_t bytes, Notify notify);
 
   aio_context_t context_ = 0;
   UniqueFd event_;
   int error_ = 0;
+  /** Requests that have been taken, and not handed back to their owners. */
+  size_t outstanding_ = 0;
 };
 
 }  // namespace iio_bridge

@@ -2,15 +2,21 @@
 
 #include <poll.h>
 
+#include "aio.h"
+
 namespace iio_bridge {
 
 /**
- * What ep0 can tell of the bus at once. After the controller is unbound, a transfer of a DMABUF dereferences a null pointer in the
- * kernel (Linux 6.12), so whoever makes one asks right before, although the loop has looked at ep0 in this turn: between the two
- * remain microseconds. ATTACH and DETACH do the same, but not once per block: for them the look of the turn has to do.
+ * What can be known of the bus at once. After the controller is unbound, TRANSFER and DETACH of a DMABUF dereference a null
+ * pointer in the kernel (Linux 6.12), so whoever is about to do one asks right before, although the loop has looked at ep0 in
+ * this turn. As long as the ring of the AIO context gives the answer, which is nearly always, there are some instructions between
+ * it and the kernel; where ep0 has to be asked, there is the way back from a system call, in which a scheduler may well let the
+ * one who unbinds run. ATTACH is safe.
  */
 class Bus {
  public:
+  explicit Bus(const Aio& aio) : aio_(aio) {}
+
   void watch(int ep0) {
     ep0_ = ep0;
     isBusy_ = false;
@@ -21,14 +27,17 @@ class Bus {
   /** A control request waits for its answer: ep0 is readable whatever happens. */
   void setBusy(bool busy) { isBusy_ = busy; }
   bool isToBeRead() const { return ep0_ >= 0 && !isBusy_; }
-  /** Whether ep0 has something to say that has not been heard. */
+  /** Whether something may have happened to the bus that has not been heard. */
   bool hasNews() const {
+    const Aio::Controller controller = aio_.controller();
+    if (controller != Aio::Controller::kUnknown) return controller == Aio::Controller::kGone;
     if (!isToBeRead()) return false;
     pollfd ep0{ep0_, POLLIN, 0};
     return ::poll(&ep0, 1, 0) > 0;
   }
 
  private:
+  const Aio& aio_;
   int ep0_ = -1;
   bool isBusy_ = false;
 };

@@ -96,7 +96,7 @@ class DataPlane : private PollClient {
   std::vector<std::function<void()>> commands_;  // guarded by mutex_
   bool stopping_ = false;                        // guarded by mutex_
   bool stopRequested_ = false;
-  Bus bus_;
+  Bus bus_{aio_};
   bool commandsWaiting_ = false;
   Ep0Handler ep0Handler_;
   std::map<Id, std::unique_ptr<Link>> links_;

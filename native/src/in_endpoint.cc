@@ -58,9 +58,8 @@ int InEndpoint::attach(int dmabuf) {
 }
 
 void InEndpoint::detach(int dmabuf) {
-  // After the controller is unbound this ioctl dereferences a null pointer in the kernel (Linux 6.12); closing the
-  // endpoint detaches everything without it.
-  if (closing_ || !fd_) return;
+  // Closing the endpoint detaches everything without an ioctl that the kernel may not survive: see Bus.
+  if (closing_ || !fd_ || bus_.hasNews()) return;
   for (const auto& item : items_) {
     if (item->finished || !item->byDmabuf() || item->part.block->dmabuf.get() != dmabuf) continue;
     item->detachAfterwards = true;
@@ -230,7 +229,7 @@ bool InEndpoint::close() {
     // take a payload for a header, or one piece of a block for another.
     for (auto item = items_.rbegin(); item != items_.rend(); ++item) {
       (*item)->fence.close();
-      if ((*item)->byDmabuf() && (*item)->submitted > 0 && !busMayBeGone_) {
+      if ((*item)->byDmabuf() && (*item)->submitted > 0 && !busMayBeGone_ && !bus_.hasNews()) {
         int dmabuf = (*item)->part.block->dmabuf.get();
         ::ioctl(fd_.get(), uapi::kFfsDmabufDetach, &dmabuf);
       }

@@ -42,7 +42,7 @@ int OutEndpoint::attach(int dmabuf) {
 
 void OutEndpoint::detach(const std::shared_ptr<Block>& block) {
   // As InEndpoint::detach(): never after the controller may have been unbound.
-  if (closing_ || !fd_) return;
+  if (closing_ || !fd_ || bus_.hasNews()) return;
   const auto pending = std::find_if(transfers_.begin(), transfers_.end(),
                                     [&](const Transfer& transfer) { return transfer.block == block; });
   if (pending != transfers_.end()) {
@@ -175,7 +175,7 @@ bool OutEndpoint::close() {
       Transfer& transfer = transfers_.back();
       transfer.fence.close();  // before the DETACH: see Fence
       int dmabuf = transfer.block->dmabuf.get();
-      if (!busMayBeGone_) ::ioctl(fd_.get(), uapi::kFfsDmabufDetach, &dmabuf);
+      if (!busMayBeGone_ && !bus_.hasNews()) ::ioctl(fd_.get(), uapi::kFfsDmabufDetach, &dmabuf);
       transfer.done(-ESHUTDOWN);
     }
   }

@@ -72,7 +72,7 @@ struct InRig {
   Kernel kernel;
   Aio aio;
   Kernel::Opened<Endpoint> file;
-  Bus bus;
+  Bus bus{aio};
   std::unique_ptr<InEndpoint> endpoint;
   Poller poller;
   std::vector<int> failures;
@@ -211,6 +211,28 @@ TEST_SUITE("IN endpoint") {
     CHECK(rig.close());
   }
 
+  TEST_CASE("takes from the ring whether there is a controller to transfer to, whatever ep0 says") {
+    InRig rig;
+    const auto ep0 = rig.kernel.openEp0();
+    const UniqueFd ep0Fd(ep0.fd);
+    rig.bus.watch(ep0.fd);
+    rig.send(memoryBlock(4096, 'm'), 1);
+    rig.kernel.usb().setup();
+    const BlockPart first = rig.dmabufBlock(4096, 'd');
+    const BlockPart second = rig.dmabufBlock(4096, 'e');
+    rig.send(first, 2);
+    CHECK(rig.file.file->queued() == 4);
+    // A control request waits for its answer: ep0 must not be polled, and has nothing new to tell.
+    rig.bus.setBusy(true);
+    rig.kernel.usb().unbind();
+    rig.send(second, 3);
+    rig.endpoint->detach(second.block->dmabuf.get());
+    CHECK(rig.failures.empty());
+    rig.turn();
+    CHECK(rig.failures == std::vector<int>{-ESHUTDOWN});
+    rig.endpoint->stop(true);
+  }
+
   TEST_CASE("fails when the kernel refuses a transfer, or to say when it ends") {
     for (const unsigned long request : {uapi::kFfsDmabufTransfer, uapi::kDmaBufExportSyncFile}) {
       InRig rig;
@@ -233,7 +255,7 @@ TEST_SUITE("OUT endpoint") {
       std::mt19937 random(seed);
       const auto file = kernel.openEndpoint(Endpoint::Direction::kOut, 512);
       Bytes received;
-      const Bus bus;
+      const Bus bus{aio};
       OutEndpoint endpoint(
           aio, bus, UniqueFd(file.fd), 512,
           [&](const uint8_t* data, size_t count) { received.insert(received.end(), data, data + count); },
