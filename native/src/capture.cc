@@ -114,6 +114,9 @@ void Capture::start(const Run& run) {
   lastEndNs_ = 0;
   lastTimestampIsKnown_ = false;
   countIsKnown_ = counter_.read(lastCount_);
+  countedForNext_ = 0;
+  nextIsExact_ = true;
+  nextHasBegun_ = false;
   // What was read() into them is of the time before.
   for (const BlockPtr& block : filling_) block->filled = 0;
   for (Reader* reader : readers_) reader->started();
@@ -126,9 +129,9 @@ void Capture::stop() {
   enabled_ = false;
   isReading_ = false;
   retryAt_ = Clock::time_point::max();
-  // What the device has lost without our seeing a gap.
+  // What the device has lost since the last block.
   uint64_t count = 0;
-  if (countIsKnown_ && counter_.read(count) && count > lastCount_) statistics_.lostSets += count - lastCount_;
+  if (countIsKnown_ && counter_.read(count)) statistics_.lostSets += countedForNext_ + count - lastCount_;
   if (!flows_) return;
   if (source_ == SourceKind::kRead) {
     for (const BlockPtr& block : std::exchange(filling_, {})) becomeFree(block);
@@ -353,8 +356,17 @@ BlockRecord Capture::account(CaptureBlock& block, uint64_t endedAtNs) {
   record.epoch = epoch_;
   record.flags = kLossExact;
   record.capturedAtNs = realtimeOf(endedAtNs);
-  if (!run_.isLossless && lastEndNs_ != 0 && block.enqueuedNs > lastEndNs_) {
-    accountGap(block, block.enqueuedNs - lastEndNs_, record);
+  if (!run_.isLossless) {
+    const uint64_t gapNs = lastEndNs_ != 0 && block.enqueuedNs > lastEndNs_ ? block.enqueuedNs - lastEndNs_ : 0;
+    const auto kept = static_cast<uint64_t>(run_.samplingHz > 0 ? run_.fifoSets * 1e9 / run_.samplingHz : 0);
+    record.gapNs = gapNs - std::min(gapNs, kept);
+    if (!accountCounted(endedAtNs, gapNs, record) && record.gapNs > 0) accountMeasured(block, record.gapNs, record);
+    if (record.lostSets > 0 && record.gapNs == 0 && run_.samplingHz > 0) {
+      record.gapNs = static_cast<uint64_t>(static_cast<double>(record.lostSets) * 1e9 / run_.samplingHz);
+    }
+    if (record.gapNs > 0 || record.lostSets > 0) statistics_.overruns++;
+    statistics_.gapNs += record.gapNs;
+    statistics_.lostSets += record.lostSets;
   }
   lastEndNs_ = endedAtNs;
   position_ += block.bytes;
@@ -372,27 +384,52 @@ uint64_t Capture::realtimeOf(uint64_t monotonic) {
   return monotonic + clockDifferenceNs_;
 }
 
-void Capture::accountGap(CaptureBlock& block, uint64_t gapNs, BlockRecord& record) {
-  const double fifoNs = run_.samplingHz > 0 ? run_.fifoSets * 1e9 / run_.samplingHz : 0;
-  if (static_cast<double>(gapNs) <= fifoNs) return;
-  record.gapNs = gapNs - static_cast<uint64_t>(fifoNs);
-  const bool lastIsKnown = std::exchange(lastTimestampIsKnown_, false);
+/** By the rate: what comes while there is no block to fill. */
+uint64_t Capture::lossWithoutBlock(uint64_t gapNs) const {
+  return static_cast<uint64_t>(static_cast<double>(gapNs) * run_.samplingHz / 1e9);
+}
+
+/**
+ * By the device's own counter, which is asked at every block: a device may lose samples without a gap that we could see. What
+ * it has counted since the last block was lost before this block or before the next one, depending on which of them the
+ * source has begun meanwhile. False where there is no counter.
+ */
+bool Capture::accountCounted(uint64_t endedAtNs, uint64_t gapNs, BlockRecord& record) {
   uint64_t count = 0;
+  if (!countIsKnown_ || !counter_.read(count)) return false;
+  uint64_t counted = count - std::exchange(lastCount_, count);
+  record.lostSets = std::exchange(countedForNext_, 0);
+  if (!std::exchange(nextIsExact_, true)) record.flags = 0;
+  const uint64_t nextNs = filling_.empty() ? monotonicNs() : filling_.front()->enqueuedNs;
+  const uint64_t gapBeforeNextNs = nextNs > endedAtNs ? nextNs - endedAtNs : 0;
+  const bool hadBegun = std::exchange(nextHasBegun_, !filling_.empty() && gapBeforeNextNs == 0);
+  if (counted == 0) return true;
+  const uint64_t expected = lossWithoutBlock(gapNs);
+  if (hadBegun) {
+    countedForNext_ = counted;
+  } else if (gapBeforeNextNs > 0 && counted >= expected + lossWithoutBlock(gapBeforeNextNs) / 2) {
+    // Of a gap that is not over, or not seen in time: nobody knows how much belongs to which.
+    countedForNext_ = counted - expected;
+    record.lostSets += expected;
+    nextIsExact_ = expected == 0;
+    if (!nextIsExact_) record.flags = 0;
+  } else {
+    record.lostSets += counted;
+  }
+  return true;
+}
+
+/** By the time stamps in the samples, or by the sampling frequency. */
+void Capture::accountMeasured(CaptureBlock& block, uint64_t gapNs, BlockRecord& record) {
+  const bool lastIsKnown = std::exchange(lastTimestampIsKnown_, false);
   int64_t first = 0;
-  if (countIsKnown_ && counter_.read(count)) {
-    record.lostSets = count - lastCount_;
-    lastCount_ = count;
-  } else if (lastIsKnown && run_.samplingHz > 0 &&
-             readTimestamp(block, static_cast<size_t>(options_.timestampOffset), first)) {
+  if (lastIsKnown && run_.samplingHz > 0 && readTimestamp(block, static_cast<size_t>(options_.timestampOffset), first)) {
     const double sets = static_cast<double>(first - lastTimestamp_) * run_.samplingHz / 1e9;
     record.lostSets = sets > 1 ? static_cast<uint64_t>(std::llround(sets)) - 1 : 0;
   } else {
-    record.lostSets = static_cast<uint64_t>(static_cast<double>(record.gapNs) * run_.samplingHz / 1e9);
+    record.lostSets = lossWithoutBlock(gapNs);
     record.flags = 0;
   }
-  statistics_.overruns++;
-  statistics_.gapNs += record.gapNs;
-  statistics_.lostSets += record.lostSets;
 }
 
 bool Capture::readTimestamp(CaptureBlock& block, size_t offset, int64_t& value) const {

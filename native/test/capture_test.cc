@@ -28,6 +28,7 @@ using iio_bridge::Capture;
 using iio_bridge::DataPlane;
 using iio_bridge::FrameHeader;
 using iio_bridge::Link;
+using iio_bridge::Reader;
 using iio_bridge::RingPolicy;
 using iio_bridge::SourceKind;
 using iio_bridge::UniqueFd;
@@ -209,6 +210,7 @@ class Life {
     iio_.reset(opened.fd);
     adc_->takesDmabufs = pick(5) != 0;
     lost_ = 0;
+    countsWhenOver_ = pick(2) == 0;
     lostFile_.reset(::memfd_create("lost", MFD_CLOEXEC));
     writeLost();
     Capture::Options options;
@@ -257,6 +259,7 @@ class Life {
       captured_ = true;
       return;
     }
+    if (adc_->queued() > 0) writeLost();
     const unsigned fate = willingly ? 9 : pick(40);
     if (fate == 0) {
       captured_ |= adc_->transferBlock(-EIO);
@@ -276,7 +279,7 @@ class Life {
     plane_.kernel.note("lost " + std::to_string(sets));
     adc_->lose(sets);
     lost_ += sets;
-    writeLost();
+    if (!countsWhenOver_) writeLost();
     plane_.advance(std::chrono::microseconds(sets));
   }
 
@@ -526,6 +529,8 @@ class Life {
   UniqueFd iio_;
   UniqueFd lostFile_;
   uint64_t lost_ = 0;
+  /** The device counts what it loses without a block when it has the next one, or at once. */
+  bool countsWhenOver_ = false;
   std::shared_ptr<IioBuffer> adc_;
   uint16_t nextIndex_ = 0;
   bool enabled_ = false;
@@ -538,9 +543,140 @@ class Life {
   Plane plane_;
 };
 
+constexpr size_t kLossBlockBytes = 1024;
+constexpr double kLossHertz = 1e6;
+
+/** Notes the records of what it gets, and holds the blocks until it is told to let go of them. */
+class RecordReader : public Reader {
+ public:
+  explicit RecordReader(Capture& capture) : Reader(capture, nullptr, false) {
+    accepts_ = true;
+    capture.join(*this);
+  }
+  void letGo() {
+    for (Entry& entry : std::exchange(backlog_, {})) {
+      records.push_back(entry.record());
+      release(entry);
+    }
+  }
+  void failed(int, const iio_bridge::CaptureBlock*) override { FAIL("no failure was due"); }
+  bool wants() const override { return false; }
+  iio_bridge::Clock::time_point nextDeadline() override { return iio_bridge::Clock::time_point::max(); }
+  void expire(iio_bridge::Clock::time_point) override {}
+
+  std::vector<BlockRecord> records;
+
+ private:
+  void serve() override {}
+  size_t own() const override { return 0; }
+};
+
+/** A capture that flows into so many blocks at 1 MHz, of a device that counts what it has lost. */
+class Losses {
+ public:
+  explicit Losses(unsigned blocks) {
+    const auto opened = plane_.kernel.openIioBuffer(IioBuffer::Direction::kInput);
+    adc_ = opened.file;
+    iio_.reset(opened.fd);
+    counter_.reset(::memfd_create("lost", MFD_CLOEXEC));
+    lose(0);
+    std::vector<int> memories;
+    for (unsigned i = 0; i < blocks; i++) memories.push_back(plane_.kernel.makeDmabuf(kLossBlockBytes).fd);
+    Capture::Options options;
+    options.setBytes = kSetBytes;
+    options.flows = true;
+    plane_.run([&](DataPlane& p) {
+      p.addCapture(kCapture, std::make_unique<Capture>(UniqueFd(plane_.kernel.duplicate(iio_.get())),
+                                                       UniqueFd(::dup(counter_.get())), options));
+      Capture& capture = *p.capture(kCapture);
+      for (const int memory : memories) {
+        Capture::BlockPtr added;
+        REQUIRE(capture.addBlock(UniqueFd(memory), kLossBlockBytes, added) == 0);
+      }
+      auto reader = std::make_unique<RecordReader>(capture);
+      reader_ = reader.get();
+      p.addReader(kCapture, std::move(reader));
+    });
+    adc_->enable();
+    plane_.run([](DataPlane& p) { p.capture(kCapture)->start({kLossHertz, 0, false}); });
+  }
+  ~Losses() {
+    plane_.run([](DataPlane& p) {
+      p.capture(kCapture)->stop();
+      p.removeCapture(kCapture);
+    });
+    plane_.end();
+    adc_->disable();
+    iio_.reset();
+  }
+
+  /** A block is filled, which the data plane has yet to see. */
+  void fill() { REQUIRE(adc_->transferBlock()); }
+  /** The device counts so many lost sets. */
+  void lose(uint64_t sets) {
+    lost_ += sets;
+    const std::string count = std::to_string(lost_);
+    if (::pwrite(counter_.get(), count.data(), count.size(), 0) < 0) die("no memory");
+  }
+  void see() { plane_.settle(); }
+  void wait(uint64_t sets) { plane_.advance(std::chrono::microseconds(sets)); }
+  void fillAndSee() {
+    fill();
+    see();
+  }
+  /** What has been reported of the blocks so far; they are free again. */
+  const std::vector<BlockRecord>& records() {
+    plane_.run([&](DataPlane&) { reader_->letGo(); });
+    return reader_->records;
+  }
+
+ private:
+  Plane plane_;
+  UniqueFd iio_;
+  UniqueFd counter_;
+  uint64_t lost_ = 0;
+  std::shared_ptr<IioBuffer> adc_;
+  RecordReader* reader_ = nullptr;
+};
+
 }  // namespace
 
 TEST_SUITE("capture") {
+  TEST_CASE("a loss that the device counts, and nobody can see, is reported before the block that follows it") {
+    Losses losses(4);
+    losses.fillAndSee();
+    losses.fill();
+    // The source is at the third block by now.
+    losses.lose(5);
+    losses.see();
+    losses.fillAndSee();
+    const auto records = losses.records();
+    REQUIRE(records.size() == 3);
+    CHECK(records[1].lostSets == 0);
+    CHECK(records[2].lostSets == 5);
+    CHECK(records[2].gapNs == 5000);
+    CHECK(records[2].flags == iio_bridge::kLossExact);
+  }
+
+  TEST_CASE("two losses that are seen at once are told apart by the rate, and their sum is exact") {
+    Losses losses(1);
+    losses.fillAndSee();
+    losses.lose(1001);
+    losses.wait(1000);
+    losses.records();
+    losses.fill();
+    losses.lose(3000);
+    losses.wait(3000);
+    losses.records();
+    losses.fillAndSee();
+    const auto records = losses.records();
+    REQUIRE(records.size() == 3);
+    CHECK(records[1].lostSets == 1000);
+    CHECK(records[1].flags == 0);
+    CHECK(records[2].lostSets == 3001);
+    CHECK(records[2].flags == 0);
+  }
+
   TEST_CASE("lives through whatever happens in whatever order, and accounts for every sample") {
     const Seeds seeds(60);
     constexpr int kSteps = 300;
