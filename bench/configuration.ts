@@ -71,8 +71,10 @@ export interface Loss {
   /** How many reports of the server there were, and the sample sets in them. */
   readonly reports: number;
   readonly reportedSets: number;
-  /** Sample sets that are missing without a report; of servers that report none, all. */
+  /** Sample sets that are missing without a report in all; of servers that report none, all. */
   readonly unreportedSets: number;
+  /** Sample sets that were reported with another block than the one they were lost before. */
+  readonly misplacedSets: number;
   /** Number of the set that would come next: what was received and what was lost. */
   readonly producedSets: number;
 }

@@ -114,12 +114,24 @@ async function compare(options: Options): Promise<{ readonly text: string; reado
       String(report.bytes / COUNTER_SET_BYTES),
       String(loss.reportedSets),
       String(loss.reports),
+      String(loss.misplacedSets),
       String(loss.unreportedSets),
       String(loss.producedSets),
       complete ? 'yes' : 'NO',
     ]);
   }
-  const header = ['', 'MB/s', 'seconds', 'received', 'reported lost', 'reports', 'unreported', 'produced', 'adds up'];
+  const header = [
+    '',
+    'MB/s',
+    'seconds',
+    'received',
+    'reported lost',
+    'reports',
+    'with another block',
+    'unreported',
+    'produced',
+    'adds up',
+  ];
   return { text: markdownTable(header, rows, 1), isMet };
 }
 

@@ -102,7 +102,7 @@ async function capture(device: Device): Promise<StreamReport> {
   }
   const { latency, lostSets } = checker;
   const producedSets = report.bytes / TIMESTAMPED_SET_BYTES + lostSets;
-  const loss = { reports: 0, reportedSets: 0, unreportedSets: lostSets, producedSets };
+  const loss = { reports: 0, reportedSets: 0, unreportedSets: lostSets, misplacedSets: 0, producedSets };
   return { ...report, mismatches: 0, latency, loss };
 }
 

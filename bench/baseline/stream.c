@@ -55,8 +55,12 @@ static void count(struct stream *stream, uint64_t length)
 
 static void note_difference(struct stream *stream, uint64_t offset, uint64_t expected, uint64_t found)
 {
-	if (stream->may_lose && (uint32_t)(found - expected) < INT32_MAX) {
-		stream->lost_sets += (uint32_t)(found - expected);
+	int32_t missing = (int32_t)(uint32_t)(found - expected);
+
+	/* Samples are lost between blocks. */
+	if (stream->may_lose && (stream->bytes + offset) % stream->options.block_size == 0) {
+		stream->unreported_sets += missing;
+		stream->misplaced_sets += missing < 0 ? (uint64_t)-(int64_t)missing : 0;
 		return;
 	}
 	if (stream->mismatches++ == 0)
@@ -150,9 +154,10 @@ int stream_end(struct stream *stream)
 		       percentile(stream, 0.5), percentile(stream, 0.99));
 	}
 	if (stream->may_lose)
-		printf(",\"loss\":{\"reports\":%" PRIu64 ",\"reportedSets\":%" PRIu64 ",\"unreportedSets\":%" PRIu64
-		       ",\"producedSets\":%" PRIu64 "}",
-		       stream->reports, stream->reported_sets, stream->lost_sets, stream->next_counter);
+		printf(",\"loss\":{\"reports\":%" PRIu64 ",\"reportedSets\":%" PRIu64 ",\"unreportedSets\":%" PRId64
+		       ",\"misplacedSets\":%" PRIu64 ",\"producedSets\":%" PRIu64 "}",
+		       stream->reports, stream->reported_sets, stream->unreported_sets, stream->misplaced_sets,
+		       stream->next_counter);
 	puts("}");
 	return stream->bytes != stream->options.total || stream->mismatches > 0;
 }

@@ -47,7 +47,8 @@ struct stream {
 	uint64_t next_counter; /* capture: number of the next set */
 	uint64_t mismatches;
 	bool may_lose;         /* the converter has a clock, so that samples are lost when nobody keeps up with it */
-	uint64_t lost_sets;    /* without a report */
+	int64_t unreported_sets; /* in all: lost without a report, less reported without a loss */
+	uint64_t misplaced_sets; /* reported with another block than the one they were lost before */
 	uint64_t reported_sets;
 	uint64_t reports;
 	double first_at;       /* the first piece starts the clock and does not count */

@@ -20,10 +20,6 @@ constexpr size_t kFewBlocks = 2;
 // How long to wait for the end of a transfer of a block that some other endpoint still has.
 constexpr auto kBusyRetry = std::chrono::milliseconds(2);
 
-
-// Within this of the loop's last look at the fences, nothing will have ended that it does not know of.
-constexpr uint64_t kFreshNs = 100'000;
-
 // How long the difference between the clocks may be taken for constant.
 constexpr uint64_t kClockSkewNs = 1'000'000'000;
 
@@ -115,7 +111,6 @@ void Capture::start(const Run& run) {
   lastTimestampIsKnown_ = false;
   countIsKnown_ = counter_.read(lastCount_);
   countedForNext_ = 0;
-  nextIsExact_ = true;
   nextHasBegun_ = false;
   // What was read() into them is of the time before.
   for (const BlockPtr& block : filling_) block->filled = 0;
@@ -170,7 +165,7 @@ int Capture::enqueue(const BlockPtr& block, size_t bytes) {
   if (disabledByOthers_) return -EINTR;
   // A loss that is still to be measured must not grow by one that comes after this block.
   const bool isMeasured = mayMeasure();
-  if (isMeasured && monotonicNs() - turnNs() > kFreshNs) drain();
+  if (isMeasured) drain();
   block->bytes = bytes;
   block->filled = 0;
   block->isDone = false;
@@ -194,7 +189,7 @@ int Capture::enqueue(const BlockPtr& block, size_t bytes) {
 
 /** Whether the end of a block that waits to be filled is what a loss before it is measured by. */
 bool Capture::mayMeasure() const {
-  if (!counter_ && options_.timestampOffset < 0) return false;
+  if (run_.isLossless || (!counter_ && options_.timestampOffset < 0)) return false;
   return filling_.size() < kFewBlocks ||
          std::any_of(filling_.begin(), filling_.end(), [](const BlockPtr& block) { return block->enqueuedNs != 0; });
 }
@@ -360,7 +355,7 @@ BlockRecord Capture::account(CaptureBlock& block, uint64_t endedAtNs) {
     const uint64_t gapNs = lastEndNs_ != 0 && block.enqueuedNs > lastEndNs_ ? block.enqueuedNs - lastEndNs_ : 0;
     const auto kept = static_cast<uint64_t>(run_.samplingHz > 0 ? run_.fifoSets * 1e9 / run_.samplingHz : 0);
     record.gapNs = gapNs - std::min(gapNs, kept);
-    if (!accountCounted(endedAtNs, gapNs, record) && record.gapNs > 0) accountMeasured(block, record.gapNs, record);
+    if (!accountCounted(endedAtNs, record) && record.gapNs > 0) accountMeasured(block, record.gapNs, record);
     if (record.lostSets > 0 && record.gapNs == 0 && run_.samplingHz > 0) {
       record.gapNs = static_cast<uint64_t>(static_cast<double>(record.lostSets) * 1e9 / run_.samplingHz);
     }
@@ -384,38 +379,18 @@ uint64_t Capture::realtimeOf(uint64_t monotonic) {
   return monotonic + clockDifferenceNs_;
 }
 
-/** By the rate: what comes while there is no block to fill. */
-uint64_t Capture::lossWithoutBlock(uint64_t gapNs) const {
-  return static_cast<uint64_t>(static_cast<double>(gapNs) * run_.samplingHz / 1e9);
-}
-
 /**
  * By the device's own counter, which is asked at every block: a device may lose samples without a gap that we could see. What
  * it has counted since the last block was lost before this block or before the next one, depending on which of them the
- * source has begun meanwhile. False where there is no counter.
+ * source was to begin since then. False where there is no counter.
  */
-bool Capture::accountCounted(uint64_t endedAtNs, uint64_t gapNs, BlockRecord& record) {
+bool Capture::accountCounted(uint64_t endedAtNs, BlockRecord& record) {
   uint64_t count = 0;
   if (!countIsKnown_ || !counter_.read(count)) return false;
-  uint64_t counted = count - std::exchange(lastCount_, count);
+  const uint64_t counted = count - std::exchange(lastCount_, count);
   record.lostSets = std::exchange(countedForNext_, 0);
-  if (!std::exchange(nextIsExact_, true)) record.flags = 0;
-  const uint64_t nextNs = filling_.empty() ? monotonicNs() : filling_.front()->enqueuedNs;
-  const uint64_t gapBeforeNextNs = nextNs > endedAtNs ? nextNs - endedAtNs : 0;
-  const bool hadBegun = std::exchange(nextHasBegun_, !filling_.empty() && gapBeforeNextNs == 0);
-  if (counted == 0) return true;
-  const uint64_t expected = lossWithoutBlock(gapNs);
-  if (hadBegun) {
-    countedForNext_ = counted;
-  } else if (gapBeforeNextNs > 0 && counted >= expected + lossWithoutBlock(gapBeforeNextNs) / 2) {
-    // Of a gap that is not over, or not seen in time: nobody knows how much belongs to which.
-    countedForNext_ = counted - expected;
-    record.lostSets += expected;
-    nextIsExact_ = expected == 0;
-    if (!nextIsExact_) record.flags = 0;
-  } else {
-    record.lostSets += counted;
-  }
+  const bool hadBegun = std::exchange(nextHasBegun_, !filling_.empty() && filling_.front()->enqueuedNs <= endedAtNs);
+  (hadBegun ? countedForNext_ : record.lostSets) += counted;
   return true;
 }
 
@@ -427,7 +402,7 @@ void Capture::accountMeasured(CaptureBlock& block, uint64_t gapNs, BlockRecord& 
     const double sets = static_cast<double>(first - lastTimestamp_) * run_.samplingHz / 1e9;
     record.lostSets = sets > 1 ? static_cast<uint64_t>(std::llround(sets)) - 1 : 0;
   } else {
-    record.lostSets = lossWithoutBlock(gapNs);
+    record.lostSets = static_cast<uint64_t>(static_cast<double>(gapNs) * run_.samplingHz / 1e9);
     record.flags = 0;
   }
 }

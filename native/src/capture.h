@@ -168,9 +168,8 @@ class Capture : private PollClient {
   void completed(int status, uint64_t endedAtNs);
   BlockRecord account(CaptureBlock& block, uint64_t endedAtNs);
   uint64_t realtimeOf(uint64_t monotonic);
-  bool accountCounted(uint64_t endedAtNs, uint64_t gapNs, BlockRecord& record);
+  bool accountCounted(uint64_t endedAtNs, BlockRecord& record);
   void accountMeasured(CaptureBlock& block, uint64_t gapNs, BlockRecord& record);
-  uint64_t lossWithoutBlock(uint64_t gapNs) const;
   void failed(int status);
   void halt();
   void readIntoHead();
@@ -207,9 +206,7 @@ class Capture : private PollClient {
   uint64_t lastEndNs_ = 0;   // when the block before was done; 0: there was none
   uint64_t lastCount_ = 0;   // of the overflow counter
   bool countIsKnown_ = false;
-  /** Counted already, but lost before a block that is not yet filled; and whether that is all measured. */
-  uint64_t countedForNext_ = 0;
-  bool nextIsExact_ = true;
+  uint64_t countedForNext_ = 0;  // but lost before a block that is not filled yet
   /** The source was at the next block when the counter was last read: what had been lost before it was in there. */
   bool nextHasBegun_ = false;
   bool lastTimestampIsKnown_ = false;

@@ -245,6 +245,7 @@ struct sim_stats {
  * @n: number of the next sample set
  * @n0: a sample set whose time is known ...
  * @t0: ... to be this, CLOCK_MONOTONIC
+ * @ended: when the last transfer did, CLOCK_MONOTONIC
  * @ts0: timestamp of set 0, in the clock chosen for the IIO device
  * @unpaced: bytes moved since we last looked at the clock
  * @expected: DAC, next word of the pattern
@@ -290,6 +291,7 @@ struct sim_conv {
 	u64 n;
 	u64 n0;
 	ktime_t t0;
+	ktime_t ended;
 	s64 ts0;
 	size_t unpaced;
 	u64 expected;

@@ -124,6 +124,7 @@ void sim_conv_kick(struct sim_conv *conv)
 void sim_conv_start(struct sim_conv *conv)
 {
 	conv->started = false;
+	conv->ended = 0;
 	conv->n = 0;
 	conv->unpaced = 0;
 	conv->expected = 0;
@@ -167,16 +168,21 @@ static void sim_conv_lose(struct sim_conv *conv, u64 sets)
 
 /*
  * Samples are ready to move since @ready. If that is later than the time of the
- * next sample set, an ADC has lost what lies between, and a DAC was idle.
+ * next sample set, an ADC has lost what lies between, and a DAC was idle. But
+ * if the last transfer has ended later than it should have, that was our fault.
  */
 static void sim_conv_catch_up(struct sim_conv *conv, ktime_t ready)
 {
+	ktime_t due;
 	s64 late;
 	u64 gone;
 
 	if (!sim_conv_is_clocked(conv))
 		return;
-	late = ktime_to_ns(ktime_sub(ready, sim_conv_time_of(conv, conv->n)));
+	due = sim_conv_time_of(conv, conv->n);
+	if (ktime_after(conv->ended, due))
+		due = conv->ended;
+	late = ktime_to_ns(ktime_sub(ready, due));
 	if (late <= SIM_FIFO_NS)
 		return;
 	gone = mul_u64_u64_div_u64(late, conv->rate, NSEC_PER_SEC);
@@ -640,6 +646,7 @@ static void sim_end(struct sim_dma_chan *dc, size_t moved)
 	sim_wait_for_stall(conv);
 	if (sim_dma_aborted(dc))
 		return;
+	conv->ended = ktime_get();
 	atomic64_inc(&conv->stats.blocks);
 	atomic64_add(moved, &conv->stats.bytes);
 }
