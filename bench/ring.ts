@@ -73,8 +73,10 @@ async function streamWithPauses(machine: Machine, bytesPerSecond: number, { ring
   );
   const { pid } = client;
   const running = PERIOD_SECONDS - PAUSE_SECONDS;
+  // Bash's own read and kill: a process for each pause would cost the only processor several per cent of its time.
   await using _pauses = await machine.spawn(
-    `sleep ${running}; while kill -STOP ${pid}; do sleep ${PAUSE_SECONDS}; kill -CONT ${pid}; sleep ${running}; done`,
+    `exec bash -c 'exec 3<> <(:); pause() { read -rt $1 -u 3; }; pause ${running};
+      while kill -STOP ${pid}; do pause ${PAUSE_SECONDS}; kill -CONT ${pid}; pause ${running}; done'`,
   );
   const { code } = await client.exited;
   const { stdout, stderr } = client.output();
