@@ -125,8 +125,8 @@ void Capture::stop() {
   isReading_ = false;
   retryAt_ = Clock::time_point::max();
   // What the device has lost since the last block.
-  uint64_t count = 0;
-  if (countIsKnown_ && counter_.read(count)) statistics_.lostSets += countedForNext_ + count - lastCount_;
+  uint64_t counted = 0;
+  if (readCounted(counted)) statistics_.lostSets += countedForNext_ + counted;
   if (!flows_) return;
   if (source_ == SourceKind::kRead) {
     for (const BlockPtr& block : std::exchange(filling_, {})) becomeFree(block);
@@ -379,15 +379,24 @@ uint64_t Capture::realtimeOf(uint64_t monotonic) {
   return monotonic + clockDifferenceNs_;
 }
 
+/** What the device has counted since this was asked last. False where it has no counter. */
+bool Capture::readCounted(uint64_t& counted) {
+  uint64_t count = 0;
+  if (!countIsKnown_ || !counter_.read(count)) return false;
+  const uint64_t last = std::exchange(lastCount_, count);
+  // A counter that somebody has reset begins anew.
+  counted = count >= last ? count - last : count;
+  return true;
+}
+
 /**
  * By the device's own counter, which is asked at every block: a device may lose samples without a gap that we could see. What
  * it has counted since the last block was lost before this block or before the next one, depending on which of them the
  * source was to begin since then. False where there is no counter.
  */
 bool Capture::accountCounted(uint64_t endedAtNs, BlockRecord& record) {
-  uint64_t count = 0;
-  if (!countIsKnown_ || !counter_.read(count)) return false;
-  const uint64_t counted = count - std::exchange(lastCount_, count);
+  uint64_t counted = 0;
+  if (!readCounted(counted)) return false;
   record.lostSets = std::exchange(countedForNext_, 0);
   const bool hadBegun = std::exchange(nextHasBegun_, !filling_.empty() && filling_.front()->enqueuedNs <= endedAtNs);
   (hadBegun ? countedForNext_ : record.lostSets) += counted;

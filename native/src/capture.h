@@ -168,6 +168,7 @@ class Capture : private PollClient {
   void completed(int status, uint64_t endedAtNs);
   BlockRecord account(CaptureBlock& block, uint64_t endedAtNs);
   uint64_t realtimeOf(uint64_t monotonic);
+  bool readCounted(uint64_t& counted);
   bool accountCounted(uint64_t endedAtNs, BlockRecord& record);
   void accountMeasured(CaptureBlock& block, uint64_t gapNs, BlockRecord& record);
   void failed(int status);

@@ -5,6 +5,7 @@
 
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -616,8 +617,9 @@ class Losses {
   void lose(uint64_t sets) {
     lost_ += sets;
     const std::string count = std::to_string(lost_);
-    if (::pwrite(counter_.get(), count.data(), count.size(), 0) < 0) die("no memory");
+    if (::ftruncate(counter_.get(), 0) != 0 || ::pwrite(counter_.get(), count.data(), count.size(), 0) < 0) die("no memory");
   }
+  void resetCounter() { lost_ = 0; }
   void see() { plane_.settle(); }
   void wait(uint64_t sets) { plane_.advance(std::chrono::microseconds(sets)); }
   void fillAndSee() {
@@ -674,6 +676,21 @@ TEST_SUITE("capture") {
       CHECK(records[1].gapNs == 1000000);
       CHECK(records[1].flags == iio_bridge::kLossExact);
     }
+  }
+
+  TEST_CASE("a device's counter may be reset") {
+    Losses losses(1);
+    losses.lose(700);
+    losses.fillAndSee();
+    losses.wait(50);
+    losses.records();
+    losses.resetCounter();
+    losses.lose(50);
+    losses.fillAndSee();
+    const auto records = losses.records();
+    REQUIRE(records.size() == 2);
+    CHECK(records[0].lostSets == 700);
+    CHECK(records[1].lostSets == 50);
   }
 
   TEST_CASE("lives through whatever happens in whatever order, and accounts for every sample") {
