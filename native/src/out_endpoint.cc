@@ -97,15 +97,32 @@ void OutEndpoint::arm(Payload* payload) {
 /** Makes a read of what comes after `ahead` further bytes; false where it would be too early for that. */
 bool OutEndpoint::prepare(Slot& slot, Payload* payload, size_t ahead, bool isFirst) {
   const size_t left = payload == nullptr || payload->left() <= ahead ? 0 : payload->left() - ahead;
-  const size_t whole = left / packetBytes_ * packetBytes_;
-  if (exact_ && whole == 0 && !isFirst) return false;
-  uint8_t* place = whole > 0 ? payload->place(ahead) : nullptr;
+  if (exact_ && left < packetBytes_ && !isFirst) return false;
+  uint8_t* place = left >= packetBytes_ ? payload->place(ahead) : nullptr;
+  if (place != nullptr) {
+    // Transfers that end within a packet leave room in the reads ahead, which still reach as far as they did: what comes for
+    // this read must not come to lie on what has come for those, and is not yet where it belongs.
+    uint8_t* const end = place + left;
+    place = std::max(place, targetsEnd(*payload->block));
+    const size_t room = place < end ? static_cast<size_t>(end - place) : 0;
+    slot.length = std::min(room / packetBytes_ * packetBytes_, kChunkBytes);
+    if (slot.length == 0) place = nullptr;
+  }
+  if (place == nullptr) slot.length = packetBytes_;
   slot.target = place != nullptr ? place : slot.packet.data();
-  slot.length = place != nullptr ? std::min(whole, kChunkBytes) : packetBytes_;
   slot.block = place != nullptr ? payload->block : nullptr;
   slot.cancelled = false;
   aio_.prepareRead(slot, fd_.get(), slot.target, slot.length, Aio::Notify::kYes);
   return true;
+}
+
+/** Where the reads into a block end that are posted, or prepared to be; null where there is none. */
+uint8_t* OutEndpoint::targetsEnd(const Block& block) {
+  uint8_t* end = nullptr;
+  for (const auto& slot : slots_) {
+    if (slot->block.get() == &block) end = std::max(end, slot->target + slot->length);
+  }
+  return end;
 }
 
 /** Newest first: what comes for a cancelled read must not go to one behind it. */

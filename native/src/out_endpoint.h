@@ -73,6 +73,7 @@ class OutEndpoint : private AioOwner, private PollClient {
 
   Slot& slot(size_t fromOldest) { return *slots_[(oldest_ + fromOldest) % slots_.size()]; }
   bool prepare(Slot& slot, Payload* payload, size_t ahead, bool isFirst);
+  uint8_t* targetsEnd(const Block& block);
   void cancelReads(size_t keep);
   void onAioDone(AioRequest& request, long result) override;
   void onReady(int fd) override;

@@ -496,6 +496,9 @@ static void sim_dac_check(struct sim_conv *conv, const void *p, size_t sets)
 		u64 word = sim_dac_word(conv, set);
 
 		if ((word ^ expected) & mask) {
+			dev_notice_ratelimited(&conv->indio_dev->dev,
+					       "set %llu at %zu of %zu where %llu was due\n",
+					       word & mask, i, sets, expected & mask);
 			errors++;
 			expected = (expected & ~mask) | (word & mask);
 		}
